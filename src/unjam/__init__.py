@@ -1,0 +1,1 @@
+"""unjam: media jobs that never jam."""
