@@ -1,0 +1,84 @@
+"""How far a job is and how long it will still take, from the fractions of its stages. Pure: time is passed in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+ALMOST = 0.999
+"""The most that is shown before the outputs are published: 1.0 means they are there."""
+ETA_AFTER = 5.0
+"""Seconds of observation before an ETA is told."""
+ETA_MOVED = 0.005
+"""Progress that must have been seen in the window: below it the rate is noise."""
+_KEPT = 256
+
+
+class JobProgress:
+    """Weighted over the stages, never falling. One per attempt.
+
+    `weights` are known stages and their shares of the whole. Stages that report themselves later are added; their
+    shares are of 1.0 as long as they fit in it.
+    """
+
+    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+        self._weights = {name: max(0.0, weight) for name, weight in (weights or {}).items()}
+        self._whole = sum(self._weights.values()) or 1.0
+        self._fractions: dict[str, float] = {}
+        self._value = 0.0
+        self._published = False
+        self._seen: list[tuple[float, float]] = []
+
+    def add_stage(self, name: str, weight: float) -> None:
+        """A stage that was not known before; a known one keeps its weight."""
+        self._weights.setdefault(name, max(0.0, weight))
+
+    def update(self, stage: str, fraction: float, now: float) -> float:
+        """The stage is that far (0..1); returns the job's progress. A smaller fraction than before is ignored."""
+        self._advance(stage, fraction)
+        self._seen.append((now, self._value))
+        if len(self._seen) > _KEPT:
+            self._seen = self._seen[:-1:2] + self._seen[-1:]
+        return self._value
+
+    def start_at(self, stage: str, fraction: float, now: float) -> float:
+        """The stage begins that far because units of earlier attempts hold: it says nothing about speed."""
+        self._advance(stage, fraction)
+        self._seen = [(now, self._value)]
+        return self._value
+
+    def publish(self) -> None:
+        """The outputs are in place: from now on progress is 1.0."""
+        self._published = True
+
+    @property
+    def value(self) -> float:
+        """0..1; below 1.0 until `publish`."""
+        return 1.0 if self._published else self._value
+
+    def fraction(self, stage: str) -> float:
+        """How far this stage is."""
+        return self._fractions.get(stage, 0.0)
+
+    def eta(self, now: float) -> float | None:
+        """Seconds still to go at the rate of the younger half of what was seen; None while nobody can know."""
+        if self._published:
+            return 0.0
+        if not self._seen or now - self._seen[0][0] < ETA_AFTER:
+            return None
+        # Half of the time seen, not a fixed window: units commit in jumps, and the jumps of a long job are far apart.
+        since = max(self._seen[0][0], min(now - ETA_AFTER, (self._seen[0][0] + now) / 2))
+        start = next((s for s in reversed(self._seen) if s[0] <= since), self._seen[0])
+        moved, took = self._value - start[1], now - start[0]
+        if moved < ETA_MOVED or took <= 0:
+            return None
+        return (1.0 - self._value) * took / moved
+
+    def _advance(self, stage: str, fraction: float) -> None:
+        if stage not in self._weights:
+            self._weights[stage] = 0.0
+        if not math.isnan(fraction):
+            self._fractions[stage] = max(self.fraction(stage), min(1.0, max(0.0, fraction)))
+        done = sum(self._weights[name] * part for name, part in self._fractions.items())
+        whole = max(self._whole, sum(self._weights.values()))
+        self._value = max(self._value, min(ALMOST, done / whole))
