@@ -1,0 +1,1 @@
+"""The tests of unjam; the folders mirror src/unjam."""

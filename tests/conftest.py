@@ -1,0 +1,39 @@
+"""House rules of the test run, and the fixtures that every room uses."""
+
+import os
+import shutil
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+
+from tests.helpers import DEMO
+
+pytest_plugins = ["tests.plugins.orphans", "tests.plugins.skips"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> Path:
+    """The pinned ffmpeg of the wheel."""
+    return Path(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+@pytest.fixture(scope="session")
+def system_ffmpeg() -> Path:
+    """The ffmpeg on PATH, of another version; `./run test` installs it."""
+    found = shutil.which("ffmpeg")
+    assert found, "no ffmpeg on PATH: start the tests with ./run test"
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def demo_mp4() -> Path:
+    """60 s of a band playing: h264 and aac, 1441 frames, 19 keyframes."""
+    return DEMO
