@@ -68,7 +68,7 @@ def kill(process: Process) -> None:
 def end_all(
     parents: Iterable[int], spared: set[Process], grace: float, patience: float = 5.0
 ) -> dict[Process, str]:
-    """End the children of `parents` that are not `spared`; return those alive after `grace` seconds (and commands).
+    """End the children of `parents` that are not `spared`; return who lived past `grace` seconds.
 
     What the killed ones leave becomes a child of the nearest subreaper, hence the loop.
     """
