@@ -1,0 +1,13 @@
+"""The identity of a piece of JSON: plans, parameters and work are compared by it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def digest_of(body: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON of `body` (sorted keys, no spaces), as 64 hex digits."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

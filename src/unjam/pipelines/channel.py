@@ -1,0 +1,96 @@
+"""The attempt's end of the channel to its worker: send, or ask and wait for the answer."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Protocol
+
+from unjam.errors import LeaseLost, UnjamError
+from unjam.jobs.messages import Ack, Decoder, Message, Refused, Stop, encode
+from unjam.jobs.reasons import ReasonCode
+
+
+class Channel(Protocol):
+    """What a Context needs of its worker. Tests use an in-memory one (pipelines/testing.py)."""
+
+    def send(self, message: Message) -> None:
+        """Tell; no answer is awaited."""
+
+    def ask(self, message: Message) -> Message:
+        """Ask, and return the answer. Raises LeaseLost when the worker is gone, UnjamError when it refuses."""
+
+    def why_stopped(self) -> Stop | None:
+        """What the worker said before it had the attempt signalled, if anything."""
+
+
+class SocketChannel:
+    """A channel over the SEQPACKET socket that the guardian passed on. Safe for several threads."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._sock.setblocking(True)
+        self._decoder = Decoder()
+        self._lock = threading.RLock()
+        self._stop: Stop | None = None
+
+    def send(self, message: Message) -> None:
+        with self._lock:
+            try:
+                for packet in encode(message):
+                    self._sock.sendall(packet)
+            except OSError as error:
+                raise LeaseLost("the worker is gone; what was committed is kept") from error
+
+    def ask(self, message: Message) -> Message:
+        with self._lock:
+            self.send(message)
+            while True:
+                answer = self._receive()
+                if isinstance(answer, Stop):
+                    self._stop = answer
+                    continue
+                if isinstance(answer, Refused):
+                    raise _refusal(answer)
+                return answer
+
+    def why_stopped(self) -> Stop | None:
+        # Called from the TERM handler: take what is there, never wait (the worker may be gone or busy).
+        if self._stop is None and self._lock.acquire(blocking=False):
+            try:
+                self._sock.setblocking(False)
+                while not isinstance(message := self._receive(), Stop):
+                    pass
+                self._stop = message
+            except (LeaseLost, BlockingIOError):
+                return None
+            finally:
+                self._sock.setblocking(True)
+                self._lock.release()
+        return self._stop
+
+    def _receive(self) -> Message:
+        while True:
+            try:
+                packet = self._sock.recv(1 << 17)
+            except BlockingIOError:
+                raise
+            except OSError:
+                packet = b""  # SEQPACKET says ECONNRESET, not EOF, when the peer died with unread data
+            if not packet:
+                raise LeaseLost("the worker is gone; what was committed is kept")
+            message = self._decoder.feed(packet)
+            if message is not None:
+                return message
+
+
+def _refusal(answer: Refused) -> UnjamError:
+    code = ReasonCode(answer.code)
+    if code is ReasonCode.WORKER_LOST:
+        return LeaseLost(answer.message)
+    return UnjamError(answer.message, code=code)
+
+
+def stop_asked(answer: Message) -> str | None:
+    """The request (`pause`, `cancel`) that rode on an answer."""
+    return answer.stop if isinstance(answer, Ack) else None
