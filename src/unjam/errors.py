@@ -1,4 +1,4 @@
-"""The one exception family: every error carries a reason code, and its text names the thing, the value and the way out."""
+"""The one exception family: each carries a reason code; its text names the thing, the value, the way out."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a job is: model, lifecycle, retry, stall, progress, reasons, messages. Pure: no I/O, no clock of its own."""
+"""What a job is. Pure values and decisions: no I/O, no clock of its own."""

@@ -24,11 +24,9 @@ _NEXT: dict[State, tuple[State, ...]] = {
 TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
     (before, after) for before, nexts in _NEXT.items() for after in nexts
 )
-"""Every change of state there is. A claim always goes through `running`, also when the job is then skipped."""
+"""Every change of state there is. A claim goes through `running`, also when the job is then skipped."""
 
-RESUMABLE = (
-    frozenset(before for before, after in TRANSITIONS if after is State.QUEUED) - LIVE - {State.WAITING}
-)
+RESUMABLE = frozenset({State.PAUSED, State.FAILED, State.CANCELLED, State.PARTIAL})
 """Where resume and retry start from."""
 
 SATISFIED = frozenset({State.SUCCEEDED, State.SKIPPED})
@@ -41,7 +39,7 @@ def can(before: State, after: State) -> bool:
 
 
 def settle(live: State, requested: Request | None, wanted: State) -> State:
-    """Where a live job goes when its attempt is over and should become `wanted`, given what was asked meanwhile.
+    """Where a live job goes when its attempt is over and should become `wanted`, given what was asked.
 
     Its tree is gone, so a request that came too late for the worker to see is fulfilled here and not lost:
     a cancel stands (only a failure is told instead), a pause stops the job from being claimed again.

@@ -1,13 +1,13 @@
 """The channel between an attempt and its worker: small versioned messages, and how they travel in packets.
 
-The socket is SEQPACKET, so a packet arrives whole or not at all; a message longer than one packet (the committed units
-of a long film) is cut into several. Both ends of this module are pure: bytes in, bytes out.
+The socket is SEQPACKET, so a packet arrives whole or not at all; a message longer than one packet (the
+committed units of a long film) is cut into several. Both ends of this module are pure: bytes in, bytes out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ class Message:
     kind: ClassVar[str] = ""
 
 
-# -- attempt to worker --------------------------------------------------------------------------------------------
+# -- attempt to worker --------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class StageStarted(Message):
     """A stage began. `weight` is its share of the whole job; limits in seconds."""
@@ -65,7 +65,9 @@ class UnitsDeclared(Message):
 
 @dataclass(frozen=True, slots=True)
 class PlanProposed(Message):
-    """Ask for a stage's plan to be stored or found again. `revise` keeps what is committed. Answer: PlanAccepted."""
+    """Ask for a stage's plan to be stored or found again; `revise` keeps what is committed.
+
+    Answer: PlanAccepted."""
 
     kind: ClassVar[str] = "plan_proposed"
     stage: str
@@ -129,7 +131,7 @@ class Failed(Message):
     message: str
 
 
-# -- worker to attempt --------------------------------------------------------------------------------------------
+# -- worker to attempt --------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Ack(Message):
     """Done as asked. `stop` names a request the attempt should obey at this point (`pause`, `cancel`)."""
@@ -219,13 +221,47 @@ def _build(raw: bytes) -> Message:
     try:
         data = json.loads(raw)
         version, kind = data.pop("v"), data.pop("k")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise BadMessage(f"not a message: {raw[:80]!r}") from error
-    if version != VERSION or kind not in _KINDS:
+    if version != VERSION or not isinstance(kind, str) or kind not in _KINDS:
         raise BadMessage(f"unknown message {kind!r} of version {version!r}")
     cls = _KINDS[kind]
-    known = {f.name for f in fields(cls)}
+    values: dict[str, Any] = {}
+    for field in fields(cls):
+        if field.name not in data:
+            continue  # the default, or a TypeError below
+        value = data[field.name]
+        if not _FITS[str(field.type)](value):
+            raise BadMessage(f"{kind}: {field.name} is {str(value)[:80]!r}")
+        values[field.name] = tuple(value) if isinstance(value, list) else value
     try:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known})
+        return cls(**values)
     except TypeError as error:
         raise BadMessage(f"{kind}: {error}") from error
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_mappings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+# Annotations are strings here (PEP 563): a new field of another type fails the round-trip test, not a user.
+_FITS: dict[str, Callable[[object], bool]] = {
+    "str": lambda v: isinstance(v, str),
+    "str | None": lambda v: v is None or isinstance(v, str),
+    "float": _is_number,
+    "float | None": lambda v: v is None or _is_number(v),
+    "int": _is_integer,
+    "int | None": lambda v: v is None or _is_integer(v),
+    "bool": lambda v: isinstance(v, bool),
+    "Mapping[str, Any]": lambda v: isinstance(v, dict),
+    "Mapping[str, Any] | None": lambda v: v is None or isinstance(v, dict),
+    "tuple[Mapping[str, Any], ...]": _is_mappings,
+}

@@ -135,7 +135,7 @@ class NewJob:
     inputs: tuple[InputFile, ...] = ()
     output_dir: str | None = None
     output_path: str | None = None
-    """Absolute path of the main output: unique among active jobs. None: the job publishes no file of its own."""
+    """Absolute path of the main output: unique among active jobs. None: the job publishes no file."""
     name: str = ""
     """What people call it: usually the input's file name."""
     queue: str = "default"
@@ -206,7 +206,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """An attempt's exclusive right to a job; `fence` grows with every claim and is named by every write (INV-FENCE)."""
+    """An attempt's exclusive right to a job. `fence` grows with every claim; every write names it
+    (INV-FENCE)."""
 
     job_id: str
     fence: int
@@ -234,7 +235,7 @@ class HeldLease:
 
 @dataclass(frozen=True, slots=True)
 class PlanRecord:
-    """What a stage decided before its units began. Another digest voids the units committed under this one."""
+    """What a stage decided before its units began. Another digest voids the units committed under it."""
 
     stage: str
     digest: str
@@ -244,7 +245,7 @@ class PlanRecord:
 
 @dataclass(frozen=True, slots=True)
 class UnitRecord:
-    """The smallest piece of work that is kept when an attempt dies. The row is the truth; the file lies at `uri`."""
+    """The smallest piece of work that outlives its attempt. The row is the truth; the file lies at `uri`."""
 
     stage: str
     name: str
@@ -315,7 +316,7 @@ class StageRecord:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One try at a job. `identity` is the guardian's (boot, pid, start ticks, pidfs inode) as a compact string."""
+    """One try at a job. `identity` is the guardian's: boot, pid, start ticks, pidfs inode."""
 
     number: int
     fence: int
@@ -353,7 +354,7 @@ class ProgressUpdate:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """What became of an attempt once its tree was gone, and where its job goes (decided by `retry.decide`)."""
+    """What became of an attempt once its tree was gone, and where its job goes (`retry.decide`)."""
 
     attempt_state: AttemptState
     attempt_reason: Reason
@@ -384,8 +385,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker process as it checked in. `identity` and `keeper_identity` prove life or death on its own host;
-    `mark` is the RLIMIT_LOCKS number every process below it carries."""
+    """A worker process as it checked in. `identity` and `keeper_identity` prove life or death on its
+    host; `mark` is the RLIMIT_LOCKS number every process below it carries."""
 
     id: str
     host: str

@@ -1,4 +1,4 @@
-"""How far a job is and how long it will still take, from the fractions of its stages. Pure: time is passed in."""
+"""How far a job is and how long it will still take, from its stages' fractions. Pure: time is passed in."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _KEPT = 256
 class JobProgress:
     """Weighted over the stages, never falling. One per attempt.
 
-    `weights` are known stages and their shares of the whole. Stages that report themselves later are added; their
-    shares are of 1.0 as long as they fit in it.
+    `weights` are known stages and their shares of the whole. Stages that report themselves later are added;
+    their shares are of 1.0 as long as they fit in it.
     """
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
@@ -34,7 +34,7 @@ class JobProgress:
         self._weights.setdefault(name, max(0.0, weight))
 
     def update(self, stage: str, fraction: float, now: float) -> float:
-        """The stage is that far (0..1); returns the job's progress. A smaller fraction than before is ignored."""
+        """The stage is that far (0..1); returns the job's progress. A smaller fraction is ignored."""
         self._advance(stage, fraction)
         self._seen.append((now, self._value))
         if len(self._seen) > _KEPT:
@@ -61,12 +61,12 @@ class JobProgress:
         return self._fractions.get(stage, 0.0)
 
     def eta(self, now: float) -> float | None:
-        """Seconds still to go at the rate of the younger half of what was seen; None while nobody can know."""
+        """Seconds still to go at the rate of the younger half of what was seen; None while unknown."""
         if self._published:
             return 0.0
         if not self._seen or now - self._seen[0][0] < ETA_AFTER:
             return None
-        # Half of the time seen, not a fixed window: units commit in jumps, and the jumps of a long job are far apart.
+        # Half of the time seen, not a fixed window: a long job commits its units in jumps far apart.
         since = max(self._seen[0][0], min(now - ETA_AFTER, (self._seen[0][0] + now) / 2))
         start = next((s for s in reversed(self._seen) if s[0] <= since), self._seen[0])
         moved, took = self._value - start[1], now - start[0]

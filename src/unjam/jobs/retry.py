@@ -10,7 +10,7 @@ from unjam.jobs.reasons import FAILURE_CLASS, FailureClass, Reason, ReasonCode
 
 BACKOFF_FIRST = 2.0
 BACKOFF_LONGEST = 300.0
-"""Seconds: 2, 4, 8 ... 300, each shortened by up to a half at random so that a burst of failures spreads out."""
+"""Seconds: 2, 4, 8 ... 300, each shortened by up to a half at random: a burst of failures spreads out."""
 RESOURCE_BACKOFF = 120.0
 """Seconds. What is scarce is seldom free again within the backoff of a crashed tool."""
 RESOURCE_TRIES = 2
@@ -60,7 +60,7 @@ def backoff(tries: int, jitter: float) -> float:
 
 
 def decide(counters: Counters, budgets: Budgets, ending: Ending, *, jitter: float) -> Decision:
-    """The next state of a job whose attempt ended as `ending`; `counters` already count that attempt as tried."""
+    """The next state of a job whose attempt ended as `ending`; `counters` count that attempt as tried."""
     if ending.advanced:
         counters = replace(counters, crashes=0, losses=0)
     if ending.blame is Blame.ASKED:
@@ -91,13 +91,13 @@ def _after_bad_end(counters: Counters, budgets: Budgets, ending: Ending, jitter:
         case Blame.LOST:
             counters = replace(counters, losses=counters.losses + 1)
             if counters.losses >= budgets.losses:
-                return _poison(counters, counters.losses, "lost workers", ending)
+                return _poison(counters, counters.losses, "lost worker", ending)
             # A lost worker is not the job's fault: it waits for nothing.
             return Decision(State.QUEUED, reason, counters)
         case Blame.CRASH:
             counters = replace(counters, crashes=counters.crashes + 1)
             if counters.crashes >= budgets.crashes:
-                return _poison(counters, counters.crashes, "crashes", ending)
+                return _poison(counters, counters.crashes, "crash", ending)
             return Decision(State.QUEUED, reason, counters, backoff(counters.crashes, jitter))
         case _:
             counters = replace(counters, failures=counters.failures + 1)
@@ -119,6 +119,6 @@ def _after_failure(counters: Counters, budgets: Budgets, reason: Reason, jitter:
 
 
 def _poison(counters: Counters, times: int, what: str, ending: Ending) -> Decision:
-    one = {"crashes": "crash", "lost workers": "lost worker"}
-    told = f"set aside after {times} {what if times != 1 else one[what]} without progress; the last: {ending.message}"
+    plural = "" if times == 1 else "es" if what == "crash" else "s"
+    told = f"set aside after {times} {what}{plural} without progress; the last: {ending.message}"
     return Decision(State.FAILED, Reason(ReasonCode.POISON, told), counters)

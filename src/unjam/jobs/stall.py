@@ -1,12 +1,13 @@
-"""Is a living tree still advancing? Two limits on one clock: idle and busy (INV-STALL). Pure: time is passed in."""
+"""Is a living tree still advancing? One clock, an idle and a busy limit (INV-STALL). Pure: time is passed
+in."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
 
-# Seconds without an advance, by kind of stage. Source: the stall complaints and settings of Tdarr, Immich, Unmanic
-# and the like, collected for the first design: an alive process is not progress, a loading model is not a stall.
+# Seconds without an advance, by kind of stage. Source: stall complaints about and settings of Tdarr (5 min),
+# Immich, Unmanic and others: an alive process is not progress, a loading model is not a stall.
 PROBE = 30.0
 DOWNLOAD = 60.0
 UPLOAD = 120.0
@@ -16,7 +17,7 @@ DIARISE = 600.0
 BUSY_FACTOR = 5.0
 """The busy limit where a stage names none: work that burns CPU gets five times as long, never for ever."""
 BUSY_SHARE = 0.02
-"""Of one core. A sleeping ffmpeg with its threads uses well below 0.5 %; the slowest real work far above 5 %."""
+"""Of one core: above it the tree counts as busy."""
 WINDOW = 10.0
 """Seconds over which CPU use is looked at."""
 

@@ -1,8 +1,8 @@
 """The store as the rest of unjam sees it: what can be asked, what is promised, what is raised.
 
-Every method is one autocommit transaction. Every method that names a `Lease` raises `LeaseLost` and changes nothing
-when that fence is no longer the job's (INV-FENCE). Every state change writes one event in the same transaction.
-Times are seconds on the store's own clock, never the caller's.
+Every method is one autocommit transaction. Every method that names a `Lease` raises `LeaseLost` and
+changes nothing when that fence is no longer the job's (INV-FENCE). Every state change writes one event in
+the same transaction. Times are seconds on the store's own clock, never the caller's.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ class Store(Protocol):
 
     # -- submit ---------------------------------------------------------------------------------------------
     def submit(self, job: NewJob, *, on_duplicate: OnDuplicate = OnDuplicate.REFUSE) -> Submitted:
-        """Insert one job (state queued, or waiting while an `after` job is not done). Raises Duplicate (INV-DUP)."""
+        """Insert one job (state queued, or waiting while an `after` job is not done). Raises Duplicate
+        (INV-DUP)."""
 
     def submit_many(
         self,
@@ -129,12 +130,14 @@ class Store(Protocol):
         ttl: float,
         limit: int = 1,
     ) -> list[Claim]:
-        """Take up to `limit` jobs that fit: by priority (high first), then age. The machine's cpu, memory and gpu
-        are counted inside the statement from live leases over all workers of `capacity.host` (INV-LOCK); a job that
-        needs more than the whole machine counts as needing all of it. Inserts the attempt row."""
+        """Take up to `limit` jobs that fit: by priority (high first), then age. The machine's cpu, memory
+        and gpu are counted inside the statement from live leases over all workers of `capacity.host`
+        (INV-LOCK); a job that needs more than the whole machine counts as needing all of it. Inserts the
+        attempt row."""
 
     def begin(self, lease: Lease, *, identity: str, pid: int, log_path: str) -> None:
-        """Commit who will run the attempt; only then may it start (nothing runs that the store does not know)."""
+        """Commit who will run the attempt; only then may it start (nothing runs that the store does not
+        know)."""
 
     def renew(self, worker_id: str, leases: Sequence[Lease], *, ttl: float) -> list[HeldLease]:
         """Extend the leases still held, in one statement. Those not returned are lost."""
@@ -148,17 +151,19 @@ class Store(Protocol):
     def put_plan(
         self, lease: Lease, stage: str, digest: str, body: dict[str, object], *, host: str
     ) -> PlanOutcome:
-        """Store the stage's plan, or find it again. Another digest voids committed units, and an event says so.
-        Returns the units that hold (on this host) in order of commit."""
+        """Store the stage's plan, or find it again. Another digest voids committed units, and an event
+        says so. Returns the units that hold (on this host) in order of commit."""
 
     def revise_plan(self, lease: Lease, stage: str, digest: str, body: dict[str, object]) -> PlanOutcome:
         """A new revision for the units not yet committed (halved segments): committed units stay."""
 
     def commit_unit(self, lease: Lease, unit: UnitRecord) -> None:
-        """Commit one unit; a second commit of the same unit under the same plan is refused with Conflict (INV-KEEP)."""
+        """Commit one unit; a second commit of the same unit under the same plan is refused with Conflict
+        (INV-KEEP)."""
 
     def save_progress(self, updates: Sequence[ProgressUpdate]) -> list[Lease]:
-        """Write the newest pictures in one transaction; returns the leases that were stale (their rows unchanged)."""
+        """Write the newest pictures in one transaction; returns the leases that were stale (their rows
+        unchanged)."""
 
     def set_input_media(self, lease: Lease, inputs: Sequence[InputFile]) -> None: ...
 
@@ -167,15 +172,15 @@ class Store(Protocol):
         """The point of no return. False (and nothing changed) when a cancel or pause was asked."""
 
     def end(self, lease: Lease, end: AttemptEnd) -> None:
-        """The attempt is over and its tree is gone (INV-TRUTH): write both ends, artifacts and stages; release
-        dependants (after) or fail them with dependency_failed; free the lease."""
+        """The attempt is over and its tree is gone (INV-TRUTH): write both ends, artifacts and stages;
+        release dependants (after) or fail them with dependency_failed; free the lease."""
 
     def publishing(self, host: str) -> list[Publishing]:
         """Jobs left at the point of no return by workers of this host."""
 
     def unlease(self, lease: Lease, end: AttemptEnd) -> None:
-        """Like `end`, for a claim that never started an attempt (skip, refused output, full disk before the start)
-        or an owner proven dead; same fence rules."""
+        """Like `end`, for a claim that never started an attempt (skip, refused output, full disk before
+        the start) or an owner proven dead; same fence rules."""
 
     def live_jobs(self, host: str | None = None) -> list[Expired]:
         """Every job that holds a lease (of workers of `host`), with its owner: for recovery and reaping."""
@@ -185,8 +190,8 @@ class Store(Protocol):
 
     # -- requests -------------------------------------------------------------------------------------------
     def request_cancel(self, job_ids: Sequence[str], *, by: str) -> list[RequestOutcome]:
-        """Queued, waiting and paused jobs are cancelled at once; running ones become `cancelling` until their tree
-        is gone; publishing ones are past the point of no return and unchanged."""
+        """Queued, waiting and paused jobs are cancelled at once; running ones become `cancelling` until
+        their tree is gone; publishing ones are past the point of no return and unchanged."""
 
     def request_pause(self, job_ids: Sequence[str], *, by: str, reason: Reason) -> list[RequestOutcome]: ...
     def resume(
@@ -197,12 +202,13 @@ class Store(Protocol):
         fresh_budgets: bool,
         inputs: dict[str, tuple[InputFile, ...]] | None = None,
     ) -> list[RequestOutcome]:
-        """Paused, failed or cancelled jobs become queued (waiting) with their units. A live job is unchanged.
-        `inputs` refreshes what is known of the inputs (size, mtime). Raises Duplicate when the output name or the
-        dedupe key meanwhile belongs to another active job."""
+        """Paused, failed or cancelled jobs become queued (waiting) with their units. A live job is
+        unchanged. `inputs` refreshes what is known of the inputs (size, mtime). Raises Duplicate when the
+        output name or the dedupe key meanwhile belongs to another active job."""
 
     def drop_units(self, job_id: str, *, units: Sequence[str] | None = None) -> list[UnitRecord]:
-        """Forget units (all, or by name) of a job that is not live; returns what was dropped so files can go."""
+        """Forget units (all, or by name) of a job that is not live; returns what was dropped so files can
+        go."""
 
     def remove(self, job_ids: Sequence[str]) -> list[str]:
         """Delete ended jobs and all their rows; returns the ids removed. Active jobs raise Conflict."""
@@ -212,8 +218,8 @@ class Store(Protocol):
     def renew_attachment(self, watcher_id: str, *, ttl: float) -> None: ...
     def detach(self, watcher_id: str) -> None: ...
     def expire_attachments(self) -> list[str]:
-        """Forget expired attachments; jobs left without any watcher that are still active are asked to pause with
-        reason `interrupted` (queued ones become paused). Returns their ids."""
+        """Forget expired attachments; jobs left without any watcher that are still active are asked to
+        pause with reason `interrupted` (queued ones become paused). Returns their ids."""
 
     # -- workers and queues ---------------------------------------------------------------------------------
     def check_in(self, worker: WorkerInfo, *, ttl: float) -> None: ...
