@@ -1,0 +1,81 @@
+"""Which process that was: an identity that survives in a database, and the only safe way back to the
+process."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+
+from unjam.supervise import linux
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A process, told apart from every other that had or will have its number.
+
+    pid and start time alone collide when a pid is reused within one 10 ms tick (measured); `inode` (pidfs,
+    Linux 6.9) never does before a reboot, and `boot_id` rules out every process of before.
+    """
+
+    boot_id: str
+    pid: int
+    start_ticks: int
+    inode: int | None
+
+    def to_json(self) -> str:
+        return linux.identity_text((self.boot_id, self.pid, self.start_ticks, self.inode))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Identity":
+        """Raises ValueError when the text is no identity."""
+        try:
+            boot, pid, start, inode = json.loads(text)
+            return cls(str(boot), int(pid), int(start), None if inode is None else int(inode))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"not a process identity: {text!r}") from error
+
+
+def boot_id() -> str:
+    return linux.boot_id()
+
+
+def identity_of(pid: int) -> Identity | None:
+    """None when the process does not live (a zombie does not), or the system has no pidfds."""
+    if sys.platform != "linux":
+        return None
+    fields = linux.identity_fields(pid)
+    return None if fields is None else Identity(*fields)
+
+
+def open_if_same(identity: Identity) -> int | None:
+    """A pidfd of exactly that process, which the caller closes; None if it is of another boot, dead, or the
+    pid is somebody else's now.
+
+    INV-STRANGER: open, compare, then ask whether it still lives. A process that is alive after the comparison
+    had the number all along, so the pidfd is of the process that was compared.
+    """
+    if sys.platform != "linux" or identity.boot_id != linux.boot_id():
+        return None
+    try:
+        pidfd = os.pidfd_open(identity.pid)
+    except OSError:
+        return None
+    if _is_same(identity, pidfd) and not linux.pidfd_dead(pidfd):
+        return pidfd
+    os.close(pidfd)
+    return None
+
+
+def _is_same(identity: Identity, pidfd: int) -> bool:
+    stat = linux.proc_stat(identity.pid)
+    if stat is None or stat.start_ticks != identity.start_ticks:
+        return False
+    return identity.inode is None or linux.pidfd_inode(pidfd) in (None, identity.inode)
+
+
+def is_alive(identity: Identity) -> bool:
+    pidfd = open_if_same(identity)
+    if pidfd is None:
+        return False
+    os.close(pidfd)
+    return True

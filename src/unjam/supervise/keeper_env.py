@@ -1,0 +1,22 @@
+"""How a keeper tells its child who keeps it: two environment variables, read once and kept from attempts."""
+
+import os
+
+KEEPER_FD, KEEPER_IDENTITY = "UNJAM_KEEPER_FD", "UNJAM_KEEPER_IDENTITY"
+
+
+def take_keeper() -> tuple[int, str] | None:
+    """(pidfd of our keeper, its identity as text), or None when nobody keeps us. Call once, early.
+
+    Removes the variables and closes the descriptor to what we execute: a child of ours has another keeper, or
+    none.
+    """
+    fd_text, identity = os.environ.pop(KEEPER_FD, ""), os.environ.pop(KEEPER_IDENTITY, "")
+    if not fd_text.isdigit() or not identity:
+        return None
+    fd = int(fd_text)
+    try:
+        os.set_inheritable(fd, False)
+    except OSError:
+        return None  # inherited through somebody who closed it: that keeper is not ours
+    return fd, identity

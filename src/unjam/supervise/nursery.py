@@ -1,0 +1,117 @@
+"""The worker's side of one zygote: starting it, handing it requests, noticing its death."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+from unjam.supervise import linux, protocol
+from unjam.supervise.values import LaunchFailed
+
+
+class ZygoteProcess:
+    """One running zygote for one tuple of preloaded modules.
+
+    Started by exec, from whatever threads the worker has. It dies with the thread that starts it (PDEATHSIG
+    counts threads), so the event loop must run in a thread that lives as long as the worker: the main one.
+    """
+
+    def __init__(
+        self,
+        preload: tuple[str, ...],
+        *,
+        mark: int,
+        worker_pidfd: int,
+        probe: bool,
+        on_death: Callable[["ZygoteProcess"], None],
+    ) -> None:
+        self.preload = preload
+        self.alive = True
+        self._on_death = on_death
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+        ours, theirs = protocol.pair()
+        self._sock = ours
+        with theirs:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    __package__ + ".zygote",
+                    str(theirs.fileno()),
+                    str(worker_pidfd),
+                ],
+                pass_fds=(theirs.fileno(), worker_pidfd),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self.pid = process.pid
+        self._pidfd = os.pidfd_open(self.pid)
+        process.returncode = 0  # we reap by ourselves; Popen must neither wait nor warn
+        ours.setblocking(False)
+        path = [entry or os.getcwd() for entry in sys.path]
+        protocol.send(ours, {"mark": mark, "preload": list(preload), "path": path, "probe": probe})
+        self._loop.add_reader(self._pidfd, self._reap)
+
+    async def up(self) -> tuple[bool, bool]:
+        """(marks work here, PID namespaces work here). Raises LaunchFailed when the zygote did not come
+        up."""
+        while True:
+            await self._ready(self._loop.add_reader, self._loop.remove_reader)
+            try:
+                message, _ = protocol.receive(self._sock)
+            except BlockingIOError:
+                continue
+            if message is None:
+                raise LaunchFailed("the zygote did not start: its error stands on the worker's stderr")
+            return message["marked"], message["pidns"]
+
+    async def request(self, message: protocol.Message, fds: Sequence[int]) -> None:
+        """Hand over one request. Raises BrokenPipeError or ConnectionResetError when the zygote is dead."""
+        async with self._turn:
+            while True:
+                try:
+                    protocol.send(self._sock, message, fds)
+                    return
+                except BlockingIOError:
+                    await self._ready(self._loop.add_writer, self._loop.remove_writer)
+
+    async def _ready(
+        self,
+        add: Callable[[socket.socket, Callable[[], None]], None],
+        remove: Callable[[socket.socket], bool],
+    ) -> None:
+        if not self.alive:
+            raise BrokenPipeError("the zygote is dead")
+        ready = asyncio.Event()
+        add(self._sock, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            remove(self._sock)
+
+    def kill(self) -> None:
+        """SIGKILL; it is our unreaped child. Running attempts do not notice."""
+        if self.alive:
+            linux.send_pidfd(self._pidfd, signal.SIGKILL)
+
+    def kill_and_reap(self) -> None:
+        self.kill()
+        self._reap()
+
+    def _reap(self) -> None:
+        if not self.alive:
+            return
+        self._loop.remove_reader(self._pidfd)
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass  # a sweep of somebody else's took it: dead all the same
+        os.close(self._pidfd)
+        self.alive = False
+        self._sock.close()
+        self._on_death(self)

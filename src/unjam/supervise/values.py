@@ -1,0 +1,62 @@
+"""What the worker hears about a process tree: plain values."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Containment = Literal["pidns", "tree", "group"]
+
+
+class LaunchFailed(Exception):
+    """Nothing of the attempt ever ran. `reason` says why in words."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The attempt runs. `pid` is its number as the worker sees it, `at` CLOCK_BOOTTIME seconds."""
+
+    pid: int
+    containment: Containment
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One sample of a tree. `cpu_seconds` is the total so far, `at` CLOCK_BOOTTIME seconds."""
+
+    cpu_seconds: float
+    rss_bytes: int
+    processes: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """Processes that have their SIGKILL and do not end: uninterruptible sleep (state D), usually dead
+    storage."""
+
+    pids: tuple[int, ...]
+    states: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEnd:
+    """The tree is gone: the kernel said so.
+
+    exit_code, signal: of the attempt itself; both None when nobody was left to see it (the guardian was
+        killed) or it never started.
+    reason: why it was made to end ("deadline", "lease", "memory", or what stop()/kill() was given); None when
+        it ended by itself.
+    killed: how many processes needed a SIGKILL.
+    """
+
+    exit_code: int | None
+    signal: int | None
+    reason: str | None
+    peak_rss_bytes: int
+    cpu_seconds: float
+    killed: int
+    guardian_died: bool
