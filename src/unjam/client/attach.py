@@ -1,0 +1,33 @@
+"""The lease of a watcher: jobs of a foreground run are paused when the one who waits for them is gone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from unjam.client.ids import new_id
+from unjam.store.port import Store
+
+RENEW_EVERY = 2.0
+"""Seconds; several renewals fit into the shortest attach_ttl that the settings allow."""
+
+
+class Attachment:
+    """Held by whoever waits for jobs; `tick` renews it, `close` gives it back without touching the jobs."""
+
+    def __init__(self, store: Store, job_ids: Sequence[str], *, ttl: float) -> None:
+        self._store = store
+        self._ttl = ttl
+        self._renewed = time.monotonic()
+        self.watcher_id = new_id("w")
+        if job_ids:
+            store.attach(self.watcher_id, job_ids, ttl=ttl)
+
+    def tick(self) -> None:
+        """Renew when it is due; cheap to call often."""
+        if time.monotonic() - self._renewed >= RENEW_EVERY:
+            self._renewed = time.monotonic()
+            self._store.renew_attachment(self.watcher_id, ttl=self._ttl)
+
+    def close(self) -> None:
+        self._store.detach(self.watcher_id)

@@ -1,0 +1,121 @@
+"""The worker of a foreground run: started when no live worker can take its jobs, ended with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from unjam.client.owners import suitable
+from unjam.jobs.lifecycle import LIVE
+from unjam.jobs.model import Job, State
+from unjam.settings import Settings
+from unjam.store.port import Store
+from unjam.worker.spawn import environment, keeper_argv, worker_argv
+
+CHECK_EVERY = 2.0
+"""Seconds between looks whether somebody can take the jobs that wait."""
+START_LIMIT = 30.0
+"""A keeper and worker started by us must check in within this; else the next look starts others."""
+STOP_LIMIT = 30.0
+"""Beyond the grace: how long the keeper may take to stop its worker before it is asked again, harder."""
+
+
+class LocalWorker:
+    """At most one keeper + worker of our own, below this process."""
+
+    def __init__(self, store: Store, settings: Settings, *, slots: int | None = None) -> None:
+        self._store = store
+        self._settings = settings
+        self._slots = slots
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._log: Path | None = None
+        self._looked = -CHECK_EVERY
+        self._started = -START_LIMIT
+        self.told: str | None = None
+
+    @property
+    def started(self) -> bool:
+        return self._keeper is not None
+
+    @property
+    def log_path(self) -> Path | None:
+        return self._log
+
+    def tick(self, jobs: Sequence[Job]) -> bool:
+        """Start a worker if jobs wait and nobody lives who could take them. True when one was started now."""
+        now = time.monotonic()
+        if now - self._looked < CHECK_EVERY:
+            return False
+        self._looked = now
+        waiting = [job for job in jobs if job.state in (State.QUEUED, *LIVE)]
+        if not waiting or self._alive_and_starting(now):
+            return False
+        store_now, workers = self._store.now(), self._store.workers()
+        if all(suitable(workers, job, store_now) for job in _one_of_each(waiting)):
+            return False
+        if self.started and self._keeper is not None and self._keeper.poll() is None:
+            return False  # our keeper lives and will start its worker again
+        self._start(now)
+        return True
+
+    def _alive_and_starting(self, now: float) -> bool:
+        return self._keeper is not None and self._keeper.poll() is None and now - self._started < START_LIMIT
+
+    def _start(self, now: float) -> None:
+        logs = self._settings.log_root
+        logs.mkdir(parents=True, exist_ok=True)
+        self._log = logs / f"worker-attached-{os.getpid()}.log"
+        parent = os.pidfd_open(os.getpid()) if hasattr(os, "pidfd_open") else None
+        if parent is not None:
+            os.set_inheritable(parent, True)
+        try:
+            with open(self._log, "ab") as log:
+                self._keeper = subprocess.Popen(
+                    keeper_argv(worker_argv(slots=self._slots), restart=True, parent_fd=parent),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment(self._settings),
+                    cwd="/",
+                    pass_fds=() if parent is None else (parent,),
+                    # Ctrl+C belongs to this process: it pauses the jobs and then ends the worker itself.
+                    start_new_session=True,
+                )
+        finally:
+            if parent is not None:
+                os.close(parent)
+        self._started = now
+
+    def stop(self) -> None:
+        """End our worker: TERM, and again (which stops at once) if it takes too long. Returns when it is gone."""
+        self._signal_and_wait(self._settings.grace + STOP_LIMIT)
+
+    def kill(self) -> None:
+        """End our worker at once: the second TERM makes keeper and worker kill instead of waiting."""
+        if self._keeper is not None and self._keeper.poll() is None:
+            self._keeper.send_signal(signal.SIGTERM)
+        self._signal_and_wait(2.0)
+
+    def _signal_and_wait(self, patience: float) -> None:
+        keeper = self._keeper
+        if keeper is None:
+            return
+        for number, limit in ((signal.SIGTERM, patience), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+            if keeper.poll() is not None:
+                break
+            # INV-ORPHAN: a keeper killed here takes its tree along by PDEATHSIG and pidfd.
+            keeper.send_signal(number)
+            try:
+                keeper.wait(limit)
+            except subprocess.TimeoutExpired:
+                continue
+        self._keeper = None
+
+
+def _one_of_each(jobs: Sequence[Job]) -> list[Job]:
+    """Jobs alike in what decides who may take them are asked about once: 10,000 of them cost as much as one."""
+    return list({(job.spec.pipeline, job.spec.queue): job for job in jobs}.values())

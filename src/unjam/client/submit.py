@@ -1,0 +1,321 @@
+"""Submission: what a user asked for becomes jobs, unless the same work is under way or unfinished."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from unjam.client.ids import new_id, resolve_all
+from unjam.client.naming import Destination, destinations, printable
+from unjam.client.owners import runs_now
+from unjam.client.results import job_input
+from unjam.errors import Duplicate, NotPermitted, UsageError
+from unjam.jobs.digest import digest_of
+from unjam.jobs.lifecycle import ACTIVE, RESUMABLE
+from unjam.jobs.model import Budgets, Job, JobLimits, NewBatch, NewJob, OnExists
+from unjam.jobs.reasons import Reason
+from unjam.pipelines import registry
+from unjam.pipelines.api import PipelineDef
+from unjam.settings import Settings
+from unjam.storage.inputs import Expansion, Found, expand, refuse
+from unjam.store.port import OnDuplicate, Store
+
+
+class DuplicatePolicy(StrEnum):
+    """What to do when a live worker does the same work right now."""
+
+    REFUSE = "refuse"
+    RETURN = "return"
+    SUPERSEDE = "supersede"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a user asks for. `inputs` as typed, relative to `cwd`; `listed` is what stdin holds for `-`."""
+
+    pipeline: str
+    inputs: tuple[str, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    cwd: str = field(default_factory=os.getcwd)
+    listed: bytes | None = None
+    output_dir: str | None = None
+    name_template: str | None = None
+    name: str | None = None
+    """What people call the job; default: its input's file name."""
+    queue: str = "default"
+    priority: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    limits: JobLimits = field(default_factory=JobLimits)
+    budgets: Budgets = field(default_factory=Budgets)
+    on_exists: OnExists = OnExists.FAIL
+    on_duplicate: DuplicatePolicy = DuplicatePolicy.REFUSE
+    force: bool = False
+
+
+class Fate(StrEnum):
+    """What becomes of one asked-for piece of work."""
+
+    NEW = "new"
+    CONTINUED = "continued"
+    """An unfinished job that nobody runs: it goes on from its units."""
+    RUNNING = "running"
+    """A live worker does it already."""
+    REFUSED = "refused"
+    """Its output name belongs to another active job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One piece of work and what would become of it. `known` is the job that does or did the same work."""
+
+    job: NewJob
+    fate: Fate
+    known: Job | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a submission would do; nothing is written yet."""
+
+    items: tuple[Planned, ...]
+    warnings: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of each piece of work, in the order of the inputs. `refused`: sentence by input name."""
+
+    jobs: tuple[tuple[str, Fate], ...]
+    batch_id: str | None
+    refused: tuple[tuple[str, Reason], ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def job_ids(self) -> list[str]:
+        return [job_id for job_id, _ in self.jobs]
+
+
+def plan(store: Store, settings: Settings, asked: Submission) -> Plan:
+    """Look at the inputs and at the store. Raises what is wrong with the inputs, names or parameters."""
+    pipeline = registry.get(asked.pipeline, settings.pipelines)
+    params = pipeline.validate(asked.params)
+    output_dir = os.path.abspath(os.path.join(asked.cwd, asked.output_dir)) if asked.output_dir else None
+    found, after = _inputs(store, pipeline, asked, output_dir)
+    dumped = params.model_dump(mode="json")
+    places: Sequence[Destination | None] = [None]
+    if found.items:
+        places = destinations(
+            found.items,
+            output_dir=output_dir,
+            suffix_of=lambda source: pipeline.output_suffix(params, source),
+            template=asked.name_template,
+            words={
+                "pipeline": pipeline.name,
+                **{k: v for k, v in dumped.items() if isinstance(v, str | int)},
+            },
+        )
+    needs = pipeline.needs(params, settings.slots)
+    limits = _merged(asked.limits, pipeline.limits, settings)
+    if limits.memory_bytes is not None:
+        needs = replace(needs, memory_bytes=limits.memory_bytes)
+    base = NewJob(
+        id="", pipeline=pipeline.name, pipeline_version=pipeline.version, params=dumped,
+        output_dir=output_dir, name=printable(asked.name or pipeline.name), queue=asked.queue,
+        priority=asked.priority, tags=dict(asked.tags),
+        after=(*resolve_all(store, asked.after), *after), needs=needs, limits=limits, budgets=asked.budgets,
+        on_exists=asked.on_exists, force=asked.force,
+    )  # fmt: skip
+    jobs = [
+        _job(base, item, place, asked.name)
+        for item, place in zip(found.items or (None,), places, strict=True)
+    ]
+    workers = store.workers()
+    now = store.now()
+    return Plan(
+        tuple(_planned(store, job, lambda known: runs_now(known, workers, now)) for job in jobs),
+        found.warnings,
+        printable(" ".join([asked.pipeline, *asked.inputs])),
+    )
+
+
+def carry_out(store: Store, planned: Plan, asked: Submission, *, by: str) -> Outcome:
+    """Submit what is new, continue what is unfinished. Raises Duplicate when a live worker does any of it
+    already and the policy says refuse; nothing is submitted then (INV-DUP)."""
+    notes: list[str] = []
+    items = [_superseded(store, item, asked, by) for item in planned.items]
+    running = [item for item in items if item.fate is Fate.RUNNING]
+    if running and asked.on_duplicate is not DuplicatePolicy.RETURN:
+        raise _duplicate(running)
+    for item in items:
+        _make_folder(item.job)
+    fresh = [item for item in items if item.fate is Fate.NEW]
+    made, batch_id = _submit(store, [item.job for item in fresh], planned.source, asked)
+    answers = dict(zip([item.job.id for item in fresh], made, strict=True))
+    jobs: list[tuple[str, Fate]] = []
+    refused: list[tuple[str, Reason]] = []
+    for item in items:
+        if item.known is not None and item.fate is not Fate.NEW:
+            if item.fate is Fate.CONTINUED:
+                notes.append(_continue(store, item, by))
+            jobs.append((item.known.id, item.fate))
+            continue
+        answer = answers[item.job.id]
+        if isinstance(answer, str):
+            jobs.append((answer, Fate.NEW if answer == item.job.id else Fate.RUNNING))
+        else:
+            refused.append((item.job.name, answer))
+    return Outcome(tuple(jobs), batch_id, tuple(refused), tuple(notes), planned.warnings)
+
+
+def _inputs(
+    store: Store, pipeline: PipelineDef, asked: Submission, output_dir: str | None
+) -> tuple[Expansion, tuple[str, ...]]:
+    if not pipeline.takes_input:
+        if asked.inputs:
+            raise UsageError(f"{pipeline.name} takes no input: {asked.inputs[0]}")
+        return Expansion((), ()), ()
+    if not asked.inputs:
+        raise UsageError(
+            f"{pipeline.name} needs an input: a file, a folder, a pattern, or - for a list on stdin"
+        )
+    plain = [name for name in asked.inputs if not name.startswith("job:")]
+    found = expand(
+        plain, cwd=asked.cwd, suffixes=pipeline.accepts, output_dir=output_dir, listed=asked.listed
+    ) if plain else Expansion((), ())  # fmt: skip
+    results = [job_input(store, name) for name in asked.inputs if name.startswith("job:")]
+    items = (*found.items, *(item for item, _ in results))
+    if len(items) == 1:
+        # Of many the good ones are done and the bad one becomes a job that says what was wrong with it.
+        refuse(items[0])
+    if not items:
+        raise UsageError("the list on stdin is empty")
+    return Expansion(items, found.warnings), tuple(job_id for _, job_id in results if job_id)
+
+
+def _merged(asked: JobLimits, own: JobLimits, settings: Settings) -> JobLimits:
+    return JobLimits(
+        timeout=own.timeout if asked.timeout is None else asked.timeout,
+        stall_after=own.stall_after if asked.stall_after is None else asked.stall_after,
+        memory_bytes=own.memory_bytes if asked.memory_bytes is None else asked.memory_bytes,
+        nice=asked.nice or own.nice or settings.nice,
+    )
+
+
+def _job(base: NewJob, item: Found | None, place: Destination | None, name: str | None) -> NewJob:
+    job = replace(
+        base,
+        id=new_id("j"),
+        inputs=(item.file,) if item else (),
+        output_dir=place.folder if place else base.output_dir,
+        output_path=place.path if place else None,
+        name=printable(name or (item.file.name if item else base.name)),
+    )
+    return replace(job, dedupe_key=dedupe_key(job))
+
+
+def dedupe_key(job: NewJob) -> str:
+    """The identity of a piece of work, asked for again: pipeline, inputs, parameters, destination."""
+    return digest_of(
+        {
+            "pipeline": job.pipeline,
+            "inputs": [source.uri for source in job.inputs],
+            "params": dict(job.params),
+            "output": job.output_path or job.output_dir,
+        }
+    )
+
+
+def _planned(store: Store, job: NewJob, is_run: Any) -> Planned:
+    known = store.find_dedupe(job.dedupe_key or "")
+    if known is None:
+        return Planned(job, Fate.NEW)
+    if known.state in ACTIVE:
+        return Planned(job, Fate.RUNNING if is_run(known) else Fate.CONTINUED, known)
+    if known.state in RESUMABLE and not job.force and _same_terms(known.spec, job):
+        return Planned(job, Fate.CONTINUED, known)
+    return Planned(job, Fate.NEW, known)
+
+
+def _same_terms(known: NewJob, job: NewJob) -> bool:
+    """Would a resumed job run on the terms now asked for? Else a new one is made."""
+    return (known.pipeline_version, known.limits, known.on_exists, known.queue) == (
+        job.pipeline_version,
+        job.limits,
+        job.on_exists,
+        job.queue,
+    )
+
+
+def _superseded(store: Store, item: Planned, asked: Submission, by: str) -> Planned:
+    """`supersede` cancels a stalled job, and with --force any active one, and takes its place."""
+    known = item.known
+    if known is None or known.state not in ACTIVE:
+        return item
+    if asked.on_duplicate is DuplicatePolicy.SUPERSEDE and (asked.force or known.stalled):
+        from unjam.client.follow import wait_for
+
+        store.request_cancel([known.id], by=by)
+        wait_for(store, [known.id], timeout=120)
+        return Planned(item.job, Fate.NEW)
+    if asked.force:
+        raise Duplicate(
+            f"{item.job.name}: {known.id} is {known.state} and is not run over by --force; "
+            f"cancel it first, or add --on-duplicate supersede",
+            known.id,
+        )
+    return item
+
+
+def _duplicate(running: Sequence[Planned]) -> Duplicate:
+    first = running[0]
+    job_id = first.known.id if first.known else ""
+    more = f" (and {len(running) - 1} more)" if len(running) > 1 else ""
+    return Duplicate(
+        f"{first.job.name}: {job_id} does this already{more}; follow it with `unjam watch {job_id}`, "
+        f"or say --on-duplicate return or supersede",
+        job_id,
+    )
+
+
+def _make_folder(job: NewJob) -> None:
+    if job.output_dir is None:
+        return
+    try:
+        os.makedirs(job.output_dir, exist_ok=True)
+    except OSError as error:
+        raise NotPermitted(
+            f"{job.output_dir}: the output folder cannot be made: {error.strerror}; choose another with -o"
+        ) from error
+    if not os.access(job.output_dir, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise NotPermitted(
+            f"{job.output_dir}: the output folder may not be written to; choose another with -o"
+        )
+
+
+def _submit(
+    store: Store, jobs: Sequence[NewJob], source: str, asked: Submission
+) -> tuple[list[str | Reason], str | None]:
+    if not jobs:
+        return [], None
+    policy = OnDuplicate.RETURN if asked.on_duplicate is DuplicatePolicy.RETURN else OnDuplicate.REFUSE
+    if len(jobs) == 1:
+        return [store.submit(jobs[0], on_duplicate=policy).job_id], None
+    batch = NewBatch(new_id("b"), source)
+    answers = store.submit_many(jobs, batch=batch, on_duplicate=policy)
+    return [answer if isinstance(answer, Reason) else answer.job_id for answer in answers], batch.id
+
+
+def _continue(store: Store, item: Planned, by: str) -> str:
+    assert item.known is not None
+    known = item.known
+    # Counted before: a job that is claimed at once would show units of its new attempt.
+    done = sum(stage.units_done for stage in store.stages(known.id))
+    store.resume([known.id], by=by, fresh_budgets=True, inputs={known.id: item.job.inputs})
+    terms = "" if _same_terms(known.spec, item.job) else " (on the terms it was submitted with)"
+    return f"{item.job.name}: continuing {known.id} from {done} finished unit{'s' * (done != 1)}{terms}"
