@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import entry_points
+from typing import Literal
 
 from unjam.errors import NotFound, UsageError
 from unjam.pipelines.api import PipelineDef
@@ -37,6 +39,23 @@ def get(name: str, modules: Sequence[str] = ()) -> PipelineDef:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
     raise NotFound(f"no pipeline {name!r}: {hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a worker must know to start a pipeline, without importing it."""
+
+    preload: tuple[str, ...]
+    isolation: Literal["fork", "spawn"]
+
+
+def start_of(name: str, modules: Sequence[str] = ()) -> Start:
+    """How attempts of `name` are started. Pipelines that ship with unjam are not imported for this: the worker of a
+    machine stays small whatever its pipelines load. Raises NotFound."""
+    if name in BUILT_IN:
+        return Start((BUILT_IN[name].partition(":")[0],), "fork")
+    definition = get(name, modules)
+    return Start(definition.preload, definition.isolation)
 
 
 def _load(target: str) -> PipelineDef:

@@ -1,0 +1,354 @@
+"""One attempt's whole life: preflight, launch, work, end of the tree, publish or give back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from unjam.errors import LeaseLost, StoreUnavailable, UnjamError
+from unjam.jobs.model import (
+    AttemptEnd,
+    AttemptState,
+    Claim,
+    HeldLease,
+    Request,
+    StagedOutput,
+    StageState,
+    State,
+)
+from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.retry import Blame, Decision, Ending, decide
+from unjam.supervise.launch import LaunchFailed, LaunchSpec, Stuck, Tree, TreeEnd, Usage
+from unjam.worker import ending as why
+from unjam.worker import paths
+from unjam.worker.conversation import Conversation
+from unjam.worker.ending import Facts, attempt_state_of, ending_of, succeeded
+from unjam.worker.payload import launch_spec
+from unjam.worker.picture import Picture
+from unjam.worker.preflight import Go, Skip, preflight
+from unjam.worker.publish import Refusal, artifact_of, publish_outputs
+from unjam.worker.shared import WorkerState, boottime, in_thread
+
+STUCK_SECONDS = 10.0
+"""A tree that has its SIGKILL and does not end for this long is fenced; its slot stays taken (INV-DEADLINE)."""
+
+
+class AttemptRun:
+    """Runs one claim to its end. Everything happens on the loop; blocking work goes to threads."""
+
+    def __init__(self, state: WorkerState, claim: Claim, lease_until: float) -> None:
+        self.state = state
+        self.claim = claim
+        self.job = claim.job
+        self.lease = claim.lease
+        self.lease_until = lease_until
+        self.picture = Picture(now=boottime(), stall_after=self.job.spec.limits.stall_after)
+        self.talk: Conversation | None = None
+        self._tree: Tree | None = None
+        self._lost = False
+        self.over = False
+        """Its end is written and its lease is gone."""
+        self.log_path = ""
+        self._requested: Request | None = claim.job.requested
+        self._asked_by = ""
+        self._stall_evidence = ""
+        self._stopping = False
+        self._stuck_since: float | None = None
+        self._pause_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def started(self) -> bool:
+        return self._tree is not None
+
+    @property
+    def label(self) -> str:
+        return f"{self.job.id} {self.job.spec.name}".rstrip()
+
+    # -- life -----------------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """The attempt from claim to end. Never raises for what an attempt or a store can do."""
+        try:
+            await self.state.faults.reach("claimed")
+            go = await self._preflight()
+            if go is not None:
+                await self._attempt(go)
+        except LeaseLost as error:
+            self.state.say(f"{self.label}: the lease is lost ({error}); nothing of this attempt counts")
+
+    async def _preflight(self) -> Go | None:
+        if self.state.draining:
+            await self._give_back(Ending(ReasonCode.INTERRUPTED, "its worker was stopped", Blame.ASKED))
+            return None
+        if self.job.spec.output_path is None:
+            return Go(None)
+        try:
+            found = await in_thread(lambda: preflight(self.job))
+        except TimeoutError:
+            dead = "the output folder does not answer (dead mount?)"
+            await self._give_back(Ending(ReasonCode.PERMISSION, dead, Blame.JOB))
+        except UnjamError as error:
+            await self._give_back(Ending(error.code, str(error), Blame.JOB))
+        else:
+            if isinstance(found, Go):
+                return found
+            await self._skip(found)
+        return None
+
+    async def _skip(self, found: Skip) -> None:
+        reason = Reason(ReasonCode.OK, f"done before, and still whole: {found.output}")
+        end = AttemptEnd(AttemptState.SUCCEEDED, reason, State.SKIPPED, reason, self.job.counters)
+        await self.state.line.persist(lambda s: s.unlease(self.lease, end))
+        self.over = True
+        self.state.say(f"{self.label}: skipped, {reason.message}")
+
+    async def _attempt(self, go: Go) -> None:
+        try:
+            spec = launch_spec(self.claim, self.state, go.output_path)
+            await in_thread(lambda: paths.prepare(spec, self.job, self.lease.fence))
+            tree = await self.state.launcher.launch(spec)
+        except (LaunchFailed, OSError, UnjamError) as error:
+            told = f"could not be started: {error}"
+            await self._give_back(Ending(ReasonCode.INTERNAL_ERROR, told, Blame.JOB))
+            return
+        await self.state.faults.reach("hello")
+        talk = await self._begin(tree, spec)
+        end = await self._until_gone(tree, talk)
+        await self.state.faults.reach("tree_gone")
+        if self._lost or self.over:
+            return
+        if end.reason in ("lease", why.LEASE_LOST):
+            raise LeaseLost("it ran out before it could be renewed")
+        if succeeded(end, self._facts):
+            await self._publish(end, talk)
+        else:
+            ending = ending_of(end, self._facts)
+            await self._end_badly(ending, end)
+        await self.state.faults.reach("ended")
+
+    async def _begin(self, tree: Tree, spec: LaunchSpec) -> Conversation:
+        """INV-ONCE: nothing runs that the store does not know; the guardian waits until its identity is stored."""
+        identity = tree.identity
+        try:
+            await self.state.line.do(
+                lambda s: s.begin(
+                    self.lease, identity=identity.to_json(), pid=identity.pid, log_path=spec.log_path
+                )
+            )
+        except (LeaseLost, StoreUnavailable) as error:
+            tree.abandon()
+            await tree.done()
+            tree.channel.close()
+            raise LeaseLost(f"its start could not be stored: {error}") from error
+        await self.state.faults.reach("begun")
+        talk = Conversation(
+            self.state,
+            self.claim,
+            self.picture,
+            tree,
+            requested=lambda: self._requested,
+            on_lease_lost=self.lease_lost,
+            on_broken=lambda: self.kill(why.BROKEN),
+        )
+        self.log_path = spec.log_path
+        tree.on_usage = self._on_usage
+        tree.on_stuck = self._on_stuck
+        self._tree, self.talk = tree, talk
+        tree.go(self.lease_until)
+        await self.state.faults.reach("gone")
+        self.state.say(f"{self.label}: started (attempt {self.claim.attempt})")
+        if self.state.draining:
+            self.drain()  # asked while the guardian was being born
+        self._obey()
+        return talk
+
+    async def _until_gone(self, tree: Tree, talk: Conversation) -> TreeEnd:
+        serving = asyncio.create_task(talk.serve())
+        end = await tree.done()
+        # The tree is gone, so the channel ends by itself once what the attempt said last is read.
+        await serving
+        self._tree = None
+        tree.channel.close()
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+        return end
+
+    # -- what others ask ------------------------------------------------------------------------------------
+    def renewed(self, held: HeldLease, lease_until: float) -> None:
+        self.lease_until = lease_until
+        if self._tree is not None:
+            self._tree.renew(lease_until)
+        self.request(held)
+
+    def request(self, held: HeldLease) -> None:
+        """A cancel or pause was asked of the job."""
+        if held.requested is None or held.requested is self._requested:
+            return
+        self._requested = held.requested
+        self._asked_by = held.request_reason.message if held.request_reason else ""
+        self._obey()
+
+    def _obey(self) -> None:
+        if self._requested is Request.CANCEL:
+            self.stop(why.CANCEL, self._asked_by or "cancelled")
+        elif self._requested is Request.PAUSE and self._tree is not None and self._pause_timer is None:
+            # A pause waits for the next unit commit, where it costs nothing, but not longer than the grace.
+            delay = self.state.settings.grace if self.picture.has_units else 0.0
+            loop = asyncio.get_running_loop()
+            self._pause_timer = loop.call_later(delay, self.stop, why.PAUSE, self._asked_by or "paused")
+
+    def stop(self, reason: str, message: str) -> None:
+        """Tell the attempt why, then TERM, grace, KILL."""
+        if self._tree is None or self.talk is None or self._stopping:
+            return
+        self._stopping = True
+        self.talk.tell_why(reason, message)
+        self._tree.stop(reason)
+
+    def drain(self) -> None:
+        """The worker stops: the job is queued again as soon as the tree is gone."""
+        self.stop(why.DRAIN, "its worker is stopping")
+
+    def drain_now(self) -> None:
+        """Like `drain`, without grace."""
+        self._stopping = True
+        self.kill(why.DRAIN)
+
+    def kill(self, reason: str) -> None:
+        if self._tree is not None:
+            self._tree.kill(reason)
+
+    def lease_lost(self) -> None:
+        """INV-FENCE: somebody else may hold the job now. Nothing this attempt does counts any more."""
+        self._lost = True
+        if self._tree is not None and self.talk is not None:
+            self.talk.tell_why(why.LEASE_LOST, "its lease ran out")
+        self.kill(why.LEASE_LOST)
+
+    # -- what is watched ------------------------------------------------------------------------------------
+    def tick(self, now: float) -> None:
+        """Once a second: is it stalled, is its stage over its limit, is it stuck in the kernel?"""
+        if self._tree is None or self.over:
+            return
+        if self._stuck_since is not None and now - self._stuck_since > STUCK_SECONDS:
+            self.over = True
+            asyncio.get_running_loop().create_task(self._quarantine())
+        if self._stopping:
+            return
+        verdict = self.picture.check(now)
+        if verdict.stalled:
+            self._stall_evidence = self.picture.stalled = verdict.evidence
+            self.state.say(f"{self.label}: stalled: {verdict.evidence}")
+            self.stop(why.STALLED, verdict.evidence)
+        elif (stage := self.picture.overdue(now)) is not None:
+            self.stop(why.STAGE_TIMEOUT, f"stage {stage} is over its time limit")
+
+    def _on_usage(self, usage: Usage) -> None:
+        self.picture.used(
+            cpu_seconds=usage.cpu_seconds, rss_bytes=usage.rss_bytes, processes=usage.processes, now=usage.at
+        )
+
+    def _on_stuck(self, stuck: Stuck) -> None:
+        self._stuck_since = self._stuck_since or boottime()
+        states = ", ".join(f"{p} ({s})" for p, s in zip(stuck.pids, stuck.states, strict=False))
+        self.picture.stalled = f"processes that cannot be killed, stuck in the kernel: {states}"
+        self.state.say(f"{self.label}: {self.picture.stalled}")
+
+    async def _quarantine(self) -> None:
+        """The tree cannot die: fence it, say so, and leave its slot taken until the kernel lets go."""
+        told = self.picture.stalled or "stuck in the kernel"
+        ending = Ending(ReasonCode.STALLED, told, Blame.JOB, self.picture.units_committed > 0)
+        try:
+            await self._end_badly(ending, TreeEnd(None, None, None, 0, 0.0, 0, guardian_died=False))
+        except LeaseLost:
+            self.state.say(f"{self.label}: fenced by somebody else already")
+
+    # -- ends -----------------------------------------------------------------------------------------------
+    @property
+    def _facts(self) -> Facts:
+        limits = self.job.spec.limits
+        return Facts(
+            finished=self.talk.finished if self.talk else None,
+            failed=self.talk.failed if self.talk else None,
+            requested=self._requested,
+            asked_by=self._asked_by,
+            stall_evidence=self._stall_evidence,
+            stage=self.picture.stage,
+            timeout=limits.timeout,
+            memory_bytes=limits.memory_bytes,
+            advanced=self.picture.units_committed > 0,
+            broken=self.talk.broken if self.talk else "",
+        )
+
+    async def _publish(self, tree: TreeEnd, talk: Conversation) -> None:
+        assert talk.finished is not None
+        outputs = tuple(StagedOutput(**o) for o in talk.finished.outputs)
+        partial = talk.finished.partial
+        reason = Reason(ReasonCode.OK, partial or "done")
+        job_state = State.PARTIAL if partial else State.SUCCEEDED
+        end = AttemptEnd(
+            attempt_state=AttemptState.SUCCEEDED,
+            attempt_reason=reason,
+            job_state=job_state,
+            job_reason=reason,
+            counters=self.job.counters,
+            artifacts=tuple(artifact_of(o) for o in outputs),
+            peak_rss_bytes=tree.peak_rss_bytes or None,
+            cpu_seconds=tree.cpu_seconds or None,
+            stages=self.picture.stages_at_end(StageState.SUCCEEDED, wall=self.state.wall()),
+        )
+        try:
+            await publish_outputs(self.state, self.job, self.lease, outputs, end)
+        except Refusal as refusal:
+            await self._end_badly(refusal.ending, tree)
+            return
+        self.over = True
+        self.state.say(f"{self.label}: {job_state}")
+        await in_thread(lambda: paths.drop_work(self.state.settings, self.job.id), limit=None)
+
+    async def _end_badly(self, ending: Ending, tree: TreeEnd) -> None:
+        """Any end but a published one: where the job goes is decided by `retry.decide`."""
+        decision = self._decide(ending)
+        attempt_state = attempt_state_of(ending)
+        interrupted = attempt_state is AttemptState.INTERRUPTED
+        end = AttemptEnd(
+            attempt_state=attempt_state,
+            attempt_reason=Reason(ending.code, ending.message),
+            job_state=decision.state,
+            job_reason=decision.reason,
+            counters=decision.counters,
+            run_at=self._run_at(decision),
+            peak_rss_bytes=tree.peak_rss_bytes or None,
+            cpu_seconds=tree.cpu_seconds or None,
+            stages=self.picture.stages_at_end(
+                StageState.INTERRUPTED if interrupted else StageState.FAILED, wall=self.state.wall()
+            ),
+        )
+        await in_thread(lambda: paths.drop_parts(self.job, self.lease.fence), limit=None)
+        await self.state.line.persist(lambda s: s.end(self.lease, end))
+        self.over = True
+        self._say_end(decision)
+
+    async def _give_back(self, ending: Ending) -> None:
+        """The end of a claim that started nothing."""
+        decision = self._decide(ending)
+        end = AttemptEnd(
+            attempt_state=attempt_state_of(ending),
+            attempt_reason=Reason(ending.code, ending.message),
+            job_state=decision.state,
+            job_reason=decision.reason,
+            counters=decision.counters,
+            run_at=self._run_at(decision),
+        )
+        await self.state.line.persist(lambda s: s.unlease(self.lease, end))
+        self.over = True
+        self._say_end(decision)
+
+    def _decide(self, ending: Ending) -> Decision:
+        return decide(self.job.counters, self.job.spec.budgets, ending, jitter=random.random())
+
+    def _run_at(self, decision: Decision) -> float | None:
+        return self.state.wall() + decision.delay if decision.delay else None
+
+    def _say_end(self, decision: Decision) -> None:
+        again = f"; again in {decision.delay:.0f} s" if decision.delay else ""
+        self.state.say(f"{self.label}: {decision.state}: {decision.reason.message}{again}")

@@ -1,0 +1,90 @@
+"""The claim loop: takes jobs that fit while there are free slots, woken by hints over a polling floor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from unjam.errors import StoreUnavailable
+from unjam.jobs.model import Capacity, Claim
+from unjam.worker.attempt import AttemptRun
+from unjam.worker.shared import WorkerState, boottime
+
+
+class Claims:
+    """Starts an AttemptRun for every job it claims."""
+
+    def __init__(self, state: WorkerState, *, queues: Sequence[str] | None, pipelines: Sequence[str]) -> None:
+        self._state = state
+        self._queues = queues
+        self._pipelines = pipelines
+        self._runs: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until the worker drains."""
+        state = self._state
+        while not state.draining:
+            state.woken.clear()
+            free = state.slots - len(state.running)
+            if free > 0 and await self._claim(free):
+                continue  # what was claimed may not be all that fits
+            await self._wait()
+
+    async def idle(self) -> None:
+        """Return once no attempt runs any more."""
+        while self._runs:
+            await asyncio.wait(self._runs)
+
+    async def _claim(self, free: int) -> bool:
+        state, settings = self._state, self._state.settings
+        capacity = Capacity(
+            host=state.host,
+            cpu=max(settings.slots, state.slots),
+            memory_bytes=settings.memory_bytes,
+            gpu=1,
+            free_slots=free,
+        )
+        # The lease is counted from before it was asked for: the store's answer may come late (INV-ONCE).
+        lease_until = boottime() + settings.lease_ttl
+        try:
+            claims = await state.line.do(
+                lambda s: s.claim(
+                    state.id,
+                    capacity=capacity,
+                    queues=self._queues,
+                    pipelines=self._pipelines,
+                    ttl=settings.lease_ttl,
+                    limit=free,
+                )
+            )
+        except StoreUnavailable as error:
+            state.say(f"the store does not answer: {error}")
+            return False
+        for claim in claims:
+            self._start(claim, lease_until)
+        return bool(claims)
+
+    def _start(self, claim: Claim, lease_until: float) -> None:
+        state = self._state
+        run = AttemptRun(state, claim, lease_until)
+        state.running[claim.job.id] = run
+        task = asyncio.create_task(run.run(), name=f"attempt {claim.job.id}")
+        self._runs.add(task)
+
+        def over(done: asyncio.Task[None]) -> None:
+            self._runs.discard(done)
+            if state.running.get(claim.job.id) is run:
+                del state.running[claim.job.id]
+            state.woken.set()
+            if not done.cancelled() and (error := done.exception()) is not None:
+                # The lease is left to run out: another worker takes the job (INV-LOST).
+                state.say(f"{run.label}: internal error: {type(error).__name__}: {error}")
+                run.lease_lost()
+
+        task.add_done_callback(over)
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._state.woken.wait(), self._state.settings.poll_every)
+        except TimeoutError:
+            return

@@ -1,0 +1,67 @@
+"""Stopping a worker: the first signal gives its jobs back, the second kills at once; both say so."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from unjam.worker.shared import WorkerState
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Drain:
+    """Signals in, `state.draining` out. Leases are renewed until the last attempt is reaped (INV-DRAIN)."""
+
+    def __init__(self, state: WorkerState, *, finish_first: bool) -> None:
+        self._state = state
+        self._finish_first = finish_first
+        self._presses = 0
+        self.killed = False
+
+    def install(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._pressed, number)
+
+    def begin(self, why: str) -> None:
+        """No new claims; running attempts are stopped and their jobs queued again."""
+        state = self._state
+        if not state.draining:
+            state.draining = True
+            state.woken.set()
+            state.say(f"worker {state.id}: stopping, {why}")
+        self._stop_attempts()
+
+    def _pressed(self, number: signal.Signals) -> None:
+        state = self._state
+        self._presses += 1
+        name = signal.Signals(number).name
+        if self._presses == 1:
+            self._first(name)
+        elif self._finish_first and self._presses == 2:
+            state.say(f"{name} again: giving the jobs back; once more kills at once")
+            self._stop_attempts()
+        else:
+            state.say(f"{name} again: killing {len(state.running)} attempt(s) now; finished units are kept")
+            self.killed = True
+            for run in list(state.running.values()):
+                run.drain_now()
+
+    def _first(self, name: str) -> None:
+        state = self._state
+        state.draining = True
+        state.woken.set()
+        if not state.running:
+            state.say(f"{name}: stopping; nothing was running")
+            return
+        jobs = ", ".join(run.label for run in state.running.values())
+        if self._finish_first:
+            state.say(f"{name}: finishing {jobs}; press again to give them back")
+            return
+        state.say(f"{name}: releasing {jobs}; finished units are kept, press again to kill at once")
+        self._stop_attempts()
+
+    def _stop_attempts(self) -> None:
+        for run in list(self._state.running.values()):
+            run.drain()

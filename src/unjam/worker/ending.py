@@ -1,0 +1,100 @@
+"""What an attempt's end means, from everything that is known when its tree is gone. Pure."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+from unjam.jobs.messages import Failed, Finished
+from unjam.jobs.model import AttemptState, Request
+from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.retry import Blame, Ending
+from unjam.measures import show_duration, show_size
+from unjam.supervise.values import TreeEnd
+
+# Why a worker stops a tree, as told to the guardian and read again in TreeEnd.reason.
+CANCEL, PAUSE, DRAIN, STALLED, STAGE_TIMEOUT, LEASE_LOST, BROKEN = (
+    "cancel", "pause", "drain", "stalled", "stage_timeout", "lease_lost", "broken",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the worker knows besides the guardian's word."""
+
+    finished: Finished | None = None
+    failed: Failed | None = None
+    requested: Request | None = None
+    asked_by: str = ""
+    stall_evidence: str = ""
+    stage: str | None = None
+    timeout: float | None = None
+    memory_bytes: int | None = None
+    advanced: bool = False
+    broken: str = ""
+    """The attempt broke the channel's protocol: what it said."""
+
+
+def succeeded(tree: TreeEnd, facts: Facts) -> bool:
+    """The pipeline was through, and nothing of its tree had to be killed for another reason."""
+    return facts.finished is not None and tree.exit_code == 0 and not tree.guardian_died
+
+
+def ending_of(tree: TreeEnd, facts: Facts) -> Ending:
+    """The bad (or asked-for) end of an attempt that did not succeed."""
+
+    def end(code: ReasonCode, message: str, blame: Blame, request: Request | None = None) -> Ending:
+        return Ending(code, message, blame, advanced=facts.advanced, request=request or facts.requested)
+
+    by = f" by {facts.asked_by}" if facts.asked_by else ""
+    match tree.reason:
+        case "cancel":
+            return end(ReasonCode.CANCELLED_BY_USER, f"cancelled{by}", Blame.ASKED, Request.CANCEL)
+        case "pause":
+            return end(ReasonCode.INTERRUPTED, f"paused{by}", Blame.ASKED, Request.PAUSE)
+        case "drain":
+            return end(ReasonCode.INTERRUPTED, "its worker was stopped", Blame.ASKED)
+        case "deadline":
+            limit = show_duration(facts.timeout) if facts.timeout else "its limit"
+            return end(ReasonCode.TIMEOUT, f"not done after {limit}{_in_stage(facts)}", Blame.JOB)
+        case "stage_timeout":
+            return end(ReasonCode.TIMEOUT, f"stage {facts.stage} was not done in its time limit", Blame.JOB)
+        case "stalled":
+            return end(ReasonCode.STALLED, f"{facts.stall_evidence}{_in_stage(facts)}", Blame.JOB)
+        case "memory":
+            limit = f" of {show_size(facts.memory_bytes)} allowed" if facts.memory_bytes else ""
+            used = f"used {show_size(tree.peak_rss_bytes)}{limit}"
+            return end(ReasonCode.MEMORY, f"stopped for memory: {used}", Blame.JOB)
+        case "broken":
+            return end(
+                ReasonCode.INTERNAL_ERROR, f"broke the channel to its worker: {facts.broken}", Blame.JOB
+            )
+        case "lease" | "lease_lost":
+            return end(ReasonCode.WORKER_LOST, "its lease ran out", Blame.LOST)
+    if tree.guardian_died:
+        return end(ReasonCode.WORKER_LOST, "its guardian process was killed", Blame.LOST)
+    if facts.failed is not None:
+        return end(ReasonCode(facts.failed.code), facts.failed.message, Blame.JOB)
+    if tree.signal is not None:
+        return end(ReasonCode.CRASHED, _killed_by(tree), Blame.CRASH)
+    if tree.exit_code == 0:
+        return end(ReasonCode.INTERNAL_ERROR, "ended without saying that it was done", Blame.JOB)
+    return end(ReasonCode.CRASHED, f"ended with exit code {tree.exit_code}{_in_stage(facts)}", Blame.CRASH)
+
+
+def _killed_by(tree: TreeEnd) -> str:
+    number = tree.signal or 0
+    name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
+    peak = f"; peak memory {show_size(tree.peak_rss_bytes)}" if tree.peak_rss_bytes else ""
+    if number == signal.SIGKILL:
+        return f"its process was killed (SIGKILL) by somebody else or by the kernel for memory{peak}"
+    return f"its process crashed with {name}{peak}"
+
+
+def _in_stage(facts: Facts) -> str:
+    return f" (stage {facts.stage})" if facts.stage else ""
+
+
+def attempt_state_of(ending: Ending) -> AttemptState:
+    """Did the attempt fail, or was it ended through no fault of its own?"""
+    return AttemptState.INTERRUPTED if ending.blame in (Blame.ASKED, Blame.LOST) else AttemptState.FAILED

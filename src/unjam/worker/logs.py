@@ -1,0 +1,36 @@
+"""Attempt logs in bounds: a log that grew too long loses its middle, and no byte ever changes its offset.
+
+The whole tree of an attempt writes to one file opened for append, so the file cannot be swapped or cut. A
+hole punched in its middle frees the disk and leaves every offset as it was: a reader's cursor is never
+renumbered.
+"""
+
+from __future__ import annotations
+
+import os
+
+from unjam.supervise.linux import punch_hole
+
+HEAD = 1 << 20
+"""Bytes at the start that are always kept: what was started, and how."""
+BLOCK = 4096
+
+
+def trim(path: str, longest: int) -> int:
+    """Keep the head and about the last half of `longest` bytes; returns the bytes freed.
+
+    A file system that cannot punch holes keeps the whole log.
+    """
+    head = min(HEAD, longest // 4)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        stat = os.fstat(fd)
+        if stat.st_blocks * 512 <= longest:
+            return 0
+        start = -(-head // BLOCK) * BLOCK
+        end = (stat.st_size - longest // 2) // BLOCK * BLOCK
+        if end <= start:
+            return 0
+        return end - start if punch_hole(fd, start, end - start) else 0
+    finally:
+        os.close(fd)

@@ -1,0 +1,52 @@
+"""Where an attempt's files lie, and their removal: work folders, staged files, logs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from unjam.jobs.model import Job
+from unjam.settings import Settings
+from unjam.storage.staging import parts_in
+from unjam.supervise.launch import LaunchSpec
+
+
+def work_dir(settings: Settings, job_id: str, fence: int) -> Path:
+    """One attempt's private folder; committed units stay where the attempt wrote them."""
+    return settings.work_root / job_id / f"f{fence}"
+
+
+def log_path(settings: Settings, job_id: str, attempt: int) -> Path:
+    return settings.log_root / job_id / f"{attempt}.log"
+
+
+def prepare(spec: LaunchSpec, job: Job, fence: int) -> None:
+    """Make the attempt's folders; remove staged files that earlier attempts left beside the output."""
+    Path(spec.log_path).parent.mkdir(parents=True, exist_ok=True)
+    Path(spec.payload["work_dir"]).mkdir(parents=True, exist_ok=True)
+    drop_parts(job, fence - 1)
+
+
+def drop_parts(job: Job, fence: int) -> None:
+    """Remove the job's staged files up to this fence: nobody may publish them any more."""
+    if job.spec.output_dir is None:
+        return
+    for part, owner, part_fence in parts_in(Path(job.spec.output_dir)):
+        if owner == job.id and part_fence <= fence:
+            remove(part)
+
+
+def drop_work(settings: Settings, job_id: str) -> None:
+    """Remove every unit and scratch file of a job that is done."""
+    shutil.rmtree(settings.work_root / job_id, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return

@@ -1,0 +1,64 @@
+"""Renewals: every lease of this worker in one statement, until the last attempt is reaped (INV-DRAIN)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from unjam.errors import StoreUnavailable
+from unjam.jobs.model import HeldLease
+from unjam.worker.shared import WorkerState, boottime
+
+
+async def renew_loop(state: WorkerState) -> None:
+    """Runs until cancelled, also while the worker drains."""
+    while True:
+        await asyncio.sleep(state.settings.renew_every)
+        try:
+            await renew_once(state)
+        except StoreUnavailable as error:
+            # The guardians count the leases themselves: what cannot be renewed ends in time.
+            state.say(f"leases could not be renewed: {error}")
+
+
+async def renew_once(state: WorkerState) -> None:
+    """Extend all leases and the worker's own row; stop the attempts whose lease is gone."""
+    ttl = state.settings.lease_ttl
+    asked_at = boottime()
+    runs = {run.lease: run for run in state.running.values()}
+    draining = state.draining
+    await state.line.do(lambda s: s.heartbeat(state.id, ttl=ttl, draining=draining), urgent=True)
+    if not runs:
+        return
+    held = await state.line.do(lambda s: s.renew(state.id, list(runs), ttl=ttl), urgent=True)
+    kept = {h.lease: h for h in held}
+    for lease, run in runs.items():
+        if run.over:
+            continue
+        if lease in kept:
+            run.renewed(kept[lease], asked_at + ttl)
+        else:
+            run.lease_lost()
+
+
+async def request_loop(state: WorkerState) -> None:
+    """Hears of cancel and pause by wake-up call, and by looking once a second."""
+    while True:
+        try:
+            await asyncio.wait_for(state.asked.wait(), state.settings.poll_every)
+        except TimeoutError:
+            pass  # the polling floor: a hint may be lost
+        state.asked.clear()
+        if not state.running:
+            continue
+        try:
+            found = await state.line.do(lambda s: s.requests(state.id), urgent=True)
+        except StoreUnavailable:
+            continue  # the renewals say it; this is only the fast way
+        for held in found:
+            deliver(state, held)
+
+
+def deliver(state: WorkerState, held: HeldLease) -> None:
+    run = state.running.get(held.lease.job_id)
+    if run is not None and run.lease == held.lease:
+        run.request(held)

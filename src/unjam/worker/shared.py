@@ -1,0 +1,70 @@
+"""What the duties of one worker share: settings, store line, launcher, clocks, and who runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from unjam.settings import Settings
+from unjam.supervise.launch import Launcher
+from unjam.worker.faults import FaultPoints
+from unjam.worker.storeline import StoreLine
+from unjam.worker.tokens import Tokens
+
+if TYPE_CHECKING:
+    from unjam.worker.attempt import AttemptRun
+
+T = TypeVar("T")
+FILE_LIMIT = 30.0
+"""Seconds that one small file operation may take: a dead network mount must not hold a job for ever."""
+
+
+def boottime() -> float:
+    """Seconds on a clock that runs through suspend and that nobody sets."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(slots=True)
+class WorkerState:
+    """One per worker process; owned by the event loop's thread."""
+
+    id: str
+    host: str
+    settings: Settings
+    slots: int
+    line: StoreLine
+    launcher: Launcher
+    tokens: Tokens
+    faults: FaultPoints
+    clock_offset: float = 0.0
+    """Store clock minus CLOCK_BOOTTIME."""
+    running: dict[str, AttemptRun] = field(default_factory=dict)
+    """By job id."""
+    draining: bool = False
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    """There may be a job to claim."""
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """There may be a request for a running job."""
+
+    def wall(self) -> float:
+        """Now, on the store's clock."""
+        return boottime() + self.clock_offset
+
+    def say(self, text: str) -> None:
+        """One line for whoever watches the worker."""
+        try:
+            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+            sys.stderr.flush()
+        except OSError:
+            # The terminal is gone (tmux kill-session): a worker that drains must not die of its last words.
+            sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it is stderr from now on
+
+
+async def in_thread(work: Callable[[], T], *, limit: float | None = FILE_LIMIT) -> T:
+    """Blocking file work off the loop. Raises TimeoutError after `limit` seconds (the thread is left alone)."""
+    return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(None, work), limit)

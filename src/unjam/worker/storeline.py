@@ -1,0 +1,99 @@
+"""The worker's line to the store: one thread, one connection, urgent calls first; the loop never waits on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from unjam.errors import DiskFull, StoreUnavailable
+from unjam.store.port import Store
+
+T = TypeVar("T")
+RETRY_EVERY = 0.5
+"""Seconds between tries of a write that must not be lost."""
+URGENT, NORMAL = 0, 1
+
+
+@dataclass(order=True)
+class _Call:
+    priority: int
+    number: int
+    work: Callable[[Store], Any] | None = field(compare=False)
+    answer: asyncio.Future[Any] | None = field(compare=False, default=None)
+
+
+class StoreLine:
+    """Calls the store off the loop. Renewals are urgent: a slow listing must not cost a lease (INV-DRAIN)."""
+
+    def __init__(self, open_store: Callable[[], Store]) -> None:
+        self._open = open_store
+        self._calls: queue.PriorityQueue[_Call] = queue.PriorityQueue()
+        self._numbers = itertools.count()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+
+    async def start(self) -> None:
+        """Open the store in its thread. Raises what opening raises."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+        await self.do(lambda _: None)
+
+    async def do(self, work: Callable[[Store], T], *, urgent: bool = False) -> T:
+        """Run `work` with the store and return what it returns, or raise what it raises."""
+        if self._loop is None:
+            raise RuntimeError("StoreLine is not started")
+        answer: asyncio.Future[T] = self._loop.create_future()
+        self._calls.put(_Call(URGENT if urgent else NORMAL, next(self._numbers), work, answer))
+        return await answer
+
+    async def persist(self, work: Callable[[Store], T]) -> T:
+        """Like `do`, but an unreachable store is asked again until it answers: the end of an attempt is not
+        to be lost because a disk was full for a minute (INV-LOST). A lost lease still raises."""
+        while True:
+            try:
+                return await self.do(work, urgent=True)
+            except (StoreUnavailable, DiskFull):
+                await asyncio.sleep(RETRY_EVERY)
+
+    async def close(self) -> None:
+        """Finish the calls already made, then close the connection."""
+        if self._thread.is_alive():
+            self._calls.put(_Call(NORMAL + 1, next(self._numbers), None))
+            await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+
+    def _run(self) -> None:
+        store: Store | None = None
+        while True:
+            call = self._calls.get()
+            if call.work is None:
+                break
+            try:
+                if store is None:
+                    store = self._open()
+                result = call.work(store)
+            except BaseException as error:  # noqa: BLE001 - it is handed to whoever asked, whatever it is
+                self._answer(call, None, error)
+            else:
+                self._answer(call, result, None)
+        if store is not None:
+            store.close()
+
+    def _answer(self, call: _Call, result: Any, error: BaseException | None) -> None:
+        def tell() -> None:
+            if call.answer is None or call.answer.done():
+                return
+            if error is not None:
+                call.answer.set_exception(error)
+            else:
+                call.answer.set_result(result)
+
+        if self._loop is not None:
+            # The loop is closed when the worker dies of an error of its own: then nobody waits any more.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(tell)

@@ -1,0 +1,36 @@
+"""Scarce things of a machine that a stage holds (`gpu`): file locks, which the kernel frees with their holder."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+
+RETRY_EVERY = 0.2
+
+
+class Tokens:
+    """One lock file a token, shared by all workers of the machine (INV-LOCK: nothing to leak or count)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def take(self, name: str) -> int:
+        """Wait until the token is free; returns the descriptor that holds it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self._folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return fd
+                except BlockingIOError:
+                    await asyncio.sleep(RETRY_EVERY)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @staticmethod
+    def give_back(fd: int) -> None:
+        os.close(fd)

@@ -1,0 +1,61 @@
+"""Once a second: stall checks for every attempt, one batched progress write, logs kept in bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from unjam.errors import StoreUnavailable
+from unjam.worker.logs import trim
+from unjam.worker.shared import WorkerState, boottime, in_thread
+
+EVERY = 1.0
+TRIM_EVERY = 5
+
+
+async def watch_loop(state: WorkerState) -> None:
+    """Runs until cancelled."""
+    rounds = 0
+    while True:
+        await asyncio.sleep(EVERY)
+        rounds += 1
+        now = boottime()
+        for run in list(state.running.values()):
+            run.tick(now)
+        await write_progress(state)
+        if rounds % TRIM_EVERY == 0 and state.running:
+            await _trim_logs(state)
+
+
+async def write_progress(state: WorkerState) -> None:
+    """The newest pictures of all attempts in one transaction."""
+    now, wall = boottime(), state.wall()
+    runs = [r for r in state.running.values() if r.started and not r.over and r.picture.changed]
+    if not runs:
+        return
+    updates = [run.picture.update(run.lease, now=now, wall=wall) for run in runs]
+    try:
+        stale = await state.line.do(lambda s: s.save_progress(updates))
+    except StoreUnavailable:
+        for run in runs:
+            run.picture.changed = True  # written with the next round; leases are the renewals' business
+        return
+    by_lease = {run.lease: run for run in runs}
+    for lease in stale:
+        if not by_lease[lease].over:
+            by_lease[lease].lease_lost()
+
+
+async def _trim_logs(state: WorkerState) -> None:
+    paths = [run.log_path for run in state.running.values() if run.log_path]
+    longest = state.settings.log_max_bytes
+
+    def work() -> None:
+        for path in paths:
+            if os.path.exists(path):
+                trim(path, longest)
+
+    try:
+        await in_thread(work)
+    except (TimeoutError, OSError) as error:
+        state.say(f"logs could not be trimmed: {error}")
