@@ -30,7 +30,7 @@ from unjam.worker.publish import Refusal, artifact_of, publish_outputs
 from unjam.worker.shared import WorkerState, boottime, in_thread
 
 STUCK_SECONDS = 10.0
-"""A tree that has its SIGKILL and does not end for this long is fenced; its slot stays taken (INV-DEADLINE)."""
+"""A tree that does not end for this long after its SIGKILL is fenced; its slot stays taken (INV-DEADLINE)."""
 
 
 class AttemptRun:
@@ -126,7 +126,7 @@ class AttemptRun:
         await self.state.faults.reach("ended")
 
     async def _begin(self, tree: Tree, spec: LaunchSpec) -> Conversation:
-        """INV-ONCE: nothing runs that the store does not know; the guardian waits until its identity is stored."""
+        """INV-ONCE: nothing runs that the store does not know; the guardian waits for the commit."""
         identity = tree.identity
         try:
             await self.state.line.do(

@@ -1,4 +1,4 @@
-"""Recovery: jobs of owners proven dead, or with a lease that ran out, are finished or queued again (INV-LOST)."""
+"""Recovery: jobs of dead owners, or whose lease ran out, are finished or queued again (INV-LOST)."""
 
 from __future__ import annotations
 
@@ -178,8 +178,8 @@ def _roll_forward(store: Store, found: Expired, done: Recovery) -> None:
 
 
 def _sweep_dead(workers: Sequence[WorkerInfo], *, even_with_keeper: bool = False) -> int:
-    """INV-STRANGER: only marks whose worker is proven dead, and whose keeper is too (a living keeper cleans up
-    by itself, and what it started since carries another mark)."""
+    """INV-STRANGER: only marks whose worker is proven dead, and whose keeper is too (a living keeper
+    cleans up by itself, and what it started since carries another mark)."""
     marks = [w.mark for w in workers if even_with_keeper or not alive(w.keeper_identity)]
     return sweep(marks).killed if marks else 0
 

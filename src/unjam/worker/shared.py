@@ -66,5 +66,5 @@ class WorkerState:
 
 
 async def in_thread(work: Callable[[], T], *, limit: float | None = FILE_LIMIT) -> T:
-    """Blocking file work off the loop. Raises TimeoutError after `limit` seconds (the thread is left alone)."""
+    """Blocking file work off the loop. Raises TimeoutError after `limit` seconds."""
     return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(None, work), limit)
