@@ -1,1 +1,6 @@
-"""Where jobs live: one port, SQLite (and PostgreSQL) behind it, one .sql file per statement."""
+"""Where jobs live: one port, SQLite behind it, one .sql file per statement."""
+
+from unjam.store.open import open_store
+from unjam.store.port import Expired, JobFilter, OnDuplicate, RequestOutcome, Store, Submitted
+
+__all__ = ["Expired", "JobFilter", "OnDuplicate", "RequestOutcome", "Store", "Submitted", "open_store"]

@@ -7,7 +7,7 @@ the same transaction. Times are seconds on the store's own clock, never the call
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -94,9 +94,10 @@ class RequestOutcome:
 class Store(Protocol):
     """One job store. Instances are used by one thread at a time."""
 
-    url: str
+    @property
+    def url(self) -> str: ...
 
-    # -- life -----------------------------------------------------------------------------------------------
+    # -- life --------------------------------------------------------------------------------------------
     def close(self) -> None: ...
     def now(self) -> float: ...
     def check(self) -> list[str]:
@@ -104,7 +105,7 @@ class Store(Protocol):
 
     def backup(self, path: str) -> None: ...
 
-    # -- submit ---------------------------------------------------------------------------------------------
+    # -- submit ------------------------------------------------------------------------------------------
     def submit(self, job: NewJob, *, on_duplicate: OnDuplicate = OnDuplicate.REFUSE) -> Submitted:
         """Insert one job (state queued, or waiting while an `after` job is not done). Raises Duplicate
         (INV-DUP)."""
@@ -119,7 +120,7 @@ class Store(Protocol):
         """Insert many jobs and their batch row in one transaction. A job refused as duplicate yields a Reason
         (code duplicate, message naming the other job) in its place; the others are inserted."""
 
-    # -- claim and lease ------------------------------------------------------------------------------------
+    # -- claim and lease ---------------------------------------------------------------------------------
     def claim(
         self,
         worker_id: str,
@@ -147,7 +148,7 @@ class Store(Protocol):
 
     def set_containment(self, lease: Lease, *, containment: str, pid: int) -> None: ...
 
-    # -- work -----------------------------------------------------------------------------------------------
+    # -- work --------------------------------------------------------------------------------------------
     def put_plan(
         self, lease: Lease, stage: str, digest: str, body: dict[str, object], *, host: str
     ) -> PlanOutcome:
@@ -161,13 +162,17 @@ class Store(Protocol):
         """Commit one unit; a second commit of the same unit under the same plan is refused with Conflict
         (INV-KEEP)."""
 
+    def void_units(self, lease: Lease, stage: str, names: Sequence[str]) -> int:
+        """Forget committed units whose files are gone or damaged, so that they can be done and committed
+        again; an event says so. Returns how many there were."""
+
     def save_progress(self, updates: Sequence[ProgressUpdate]) -> list[Lease]:
         """Write the newest pictures in one transaction; returns the leases that were stale (their rows
         unchanged)."""
 
     def set_input_media(self, lease: Lease, inputs: Sequence[InputFile]) -> None: ...
 
-    # -- ends -----------------------------------------------------------------------------------------------
+    # -- ends --------------------------------------------------------------------------------------------
     def begin_publish(self, lease: Lease, outputs: Sequence[StagedOutput], end: AttemptEnd) -> bool:
         """The point of no return. False (and nothing changed) when a cancel or pause was asked."""
 
@@ -188,7 +193,7 @@ class Store(Protocol):
     def expired(self) -> list[Expired]:
         """Live jobs whose lease has run out on the store's clock."""
 
-    # -- requests -------------------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------------
     def request_cancel(self, job_ids: Sequence[str], *, by: str) -> list[RequestOutcome]:
         """Queued, waiting and paused jobs are cancelled at once; running ones become `cancelling` until
         their tree is gone; publishing ones are past the point of no return and unchanged."""
@@ -200,7 +205,7 @@ class Store(Protocol):
         *,
         by: str,
         fresh_budgets: bool,
-        inputs: dict[str, tuple[InputFile, ...]] | None = None,
+        inputs: Mapping[str, tuple[InputFile, ...]] | None = None,
     ) -> list[RequestOutcome]:
         """Paused, failed or cancelled jobs become queued (waiting) with their units. A live job is
         unchanged. `inputs` refreshes what is known of the inputs (size, mtime). Raises Duplicate when the
@@ -213,7 +218,7 @@ class Store(Protocol):
     def remove(self, job_ids: Sequence[str]) -> list[str]:
         """Delete ended jobs and all their rows; returns the ids removed. Active jobs raise Conflict."""
 
-    # -- attachment leases ----------------------------------------------------------------------------------
+    # -- attachment leases -------------------------------------------------------------------------------
     def attach(self, watcher_id: str, job_ids: Sequence[str], *, ttl: float) -> None: ...
     def renew_attachment(self, watcher_id: str, *, ttl: float) -> None: ...
     def detach(self, watcher_id: str) -> None: ...
@@ -221,7 +226,7 @@ class Store(Protocol):
         """Forget expired attachments; jobs left without any watcher that are still active are asked to
         pause with reason `interrupted` (queued ones become paused). Returns their ids."""
 
-    # -- workers and queues ---------------------------------------------------------------------------------
+    # -- workers and queues ------------------------------------------------------------------------------
     def check_in(self, worker: WorkerInfo, *, ttl: float) -> None: ...
     def heartbeat(self, worker_id: str, *, ttl: float, draining: bool = False) -> None: ...
     def check_out(self, worker_id: str) -> None: ...
@@ -233,7 +238,7 @@ class Store(Protocol):
     def resume_queue(self, name: str) -> None: ...
     def queues(self) -> list[QueueInfo]: ...
 
-    # -- reading --------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------------
     def resolve(self, prefix: str) -> list[str]:
         """Job or batch ids beginning with `prefix` (at most 10)."""
 

@@ -1,0 +1,182 @@
+"""What people ask of jobs: cancel, pause, resume, forget units, remove."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from unjam.errors import Conflict, Duplicate
+from unjam.jobs.lifecycle import ACTIVE, RESUMABLE
+from unjam.jobs.model import InputFile, Phase, State, UnitRecord
+from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.store.base import Base, reason_data
+from unjam.store.database import NotUnique, Row
+from unjam.store.port import RequestOutcome
+from unjam.store.rows import inputs_json, reason_params, unit_of
+
+_IDLE = frozenset({State.QUEUED, State.WAITING, State.PAUSED})
+
+
+class Asking(Base):
+    """Part of the store."""
+
+    # -- cancel ------------------------------------------------------------------------------------------
+    def request_cancel(self, job_ids: Sequence[str], *, by: str) -> list[RequestOutcome]:
+        reason = Reason(ReasonCode.CANCELLED_BY_USER, f"cancelled by {by}")
+        with self._db.write():
+            now = self.now()
+            outcome = [self._cancel(self._hot(job_id), reason, by, now) for job_id in job_ids]
+        self._poke_for(outcome)
+        return outcome
+
+    def _cancel(self, hot: Row, reason: Reason, by: str, now: float) -> RequestOutcome:
+        state = State(hot["state"])
+        if state in _IDLE:
+            self._move(hot, State.CANCELLED, reason, by, now, "cancelled")
+            self._settle_dependants([(hot["id"], State.CANCELLED)], now)
+            return RequestOutcome(hot["id"], State.CANCELLED, changed=True)
+        if state is not State.RUNNING or hot["phase"] == Phase.PUBLISHING:
+            return RequestOutcome(hot["id"], state, changed=False)
+        asked = {"seq": hot["seq"], **reason_params(reason, "request")}
+        self._db.run("request_cancel", asked)
+        self._event(
+            hot["seq"],
+            "cancel_requested",
+            now,
+            attempt=hot["fence"],
+            before="running",
+            after="cancelling",
+            data=reason_data(reason, by=by),
+        )
+        return RequestOutcome(hot["id"], State.CANCELLING, changed=True)
+
+    # -- pause -------------------------------------------------------------------------------------------
+    def request_pause(self, job_ids: Sequence[str], *, by: str, reason: Reason) -> list[RequestOutcome]:
+        with self._db.write():
+            now = self.now()
+            outcome = [self._pause(self._hot(job_id), reason, by, now) for job_id in job_ids]
+        self._poke_for(outcome)
+        return outcome
+
+    def _pause(self, hot: Row, reason: Reason, by: str, now: float) -> RequestOutcome:
+        state = State(hot["state"])
+        if state in (State.QUEUED, State.WAITING):
+            self._move(hot, State.PAUSED, reason, by, now, "paused")
+            return RequestOutcome(hot["id"], State.PAUSED, changed=True)
+        if state is not State.RUNNING or hot["phase"] == Phase.PUBLISHING or hot["requested"] is not None:
+            return RequestOutcome(hot["id"], state, changed=False)
+        self._db.run("request_pause", {"seq": hot["seq"], **reason_params(reason, "request")})
+        data = reason_data(reason, by=by)
+        self._event(hot["seq"], "pause_requested", now, attempt=hot["fence"], data=data)
+        return RequestOutcome(hot["id"], state, changed=True)
+
+    def _move(self, hot: Row, state: State, reason: Reason, by: str, now: float, kind: str) -> None:
+        """A job that nobody runs goes to this state at once."""
+        finished_at = now if state is State.CANCELLED else None
+        self._db.run(
+            "move_idle_job",
+            {"seq": hot["seq"], "state": state, "finished_at": finished_at, **reason_params(reason)},
+        )
+        data = reason_data(reason, by=by)
+        self._event(hot["seq"], kind, now, before=hot["state"], after=state.value, data=data)
+
+    # -- resume ------------------------------------------------------------------------------------------
+    def resume(
+        self,
+        job_ids: Sequence[str],
+        *,
+        by: str,
+        fresh_budgets: bool,
+        inputs: Mapping[str, tuple[InputFile, ...]] | None = None,
+    ) -> list[RequestOutcome]:
+        with self._db.write():
+            now = self.now()
+            # Oldest first: a job finds those it waits for resumed already.
+            rows = sorted(
+                (self._hot(job_id) for job_id in dict.fromkeys(job_ids)), key=lambda row: row["seq"]
+            )
+            done = {row["id"]: self._resume(row, by, fresh_budgets, now) for row in rows}
+            for job_id, files in (inputs or {}).items():
+                if job_id in done and done[job_id].changed:
+                    self._db.run(
+                        "set_inputs", {"job_seq": self._hot(job_id)["seq"], "inputs": inputs_json(files)}
+                    )
+        outcome = [done[job_id] for job_id in job_ids]
+        self._poke_for(outcome)
+        return outcome
+
+    def _resume(self, hot: Row, by: str, fresh_budgets: bool, now: float) -> RequestOutcome:
+        before = State(hot["state"])
+        if before not in RESUMABLE:
+            return RequestOutcome(hot["id"], before, changed=False)
+        waits = bool(self._db.all("find_upstream", {"job_seq": hot["seq"]}))
+        after = State.WAITING if waits else State.QUEUED
+        try:
+            self._db.run(
+                "resume_job",
+                {"seq": hot["seq"], "state": after, "now": now, "fresh": int(fresh_budgets)},
+            )
+        except NotUnique as refused:
+            raise self._taken(hot) from refused
+        data = {"by": by, "fresh_budgets": fresh_budgets}
+        self._event(hot["seq"], "resumed", now, before=before.value, after=after.value, data=data)
+        if waits:
+            after = self._settle_waiting(hot["seq"], hot["id"], now)
+        return RequestOutcome(hot["id"], after, changed=True)
+
+    def _taken(self, hot: Row) -> Duplicate:
+        """The active job that has the key or the output name of this one meanwhile (INV-DUP)."""
+        other = self._db.one("find_rival", {"seq": hot["seq"]})
+        assert other is not None  # the unique index has just refused this job because of it
+        return Duplicate(
+            f"job {hot['id']} cannot go on: job {other['id']} ({other['state']}) has its work or its output",
+            other["id"],
+        )
+
+    # -- forget ------------------------------------------------------------------------------------------
+    def drop_units(self, job_id: str, *, units: Sequence[str] | None = None) -> list[UnitRecord]:
+        with self._db.write():
+            hot = self._hot(job_id)
+            if hot["phase"] is not None or hot["state"] == State.CANCELLING:
+                raise Conflict(
+                    f"job {job_id} is {hot['state']}: its units can be dropped when it does not run"
+                )
+            names = None if units is None else json.dumps(list(units))
+            dropped = [
+                unit_of(row) for row in self._db.all("drop_units", {"job_seq": hot["seq"], "names": names})
+            ]
+            self._db.run("reset_progress", {"job_seq": hot["seq"]})
+            if dropped:
+                data = {"units": len(dropped)}
+                self._event(hot["seq"], "units_dropped", self.now(), data=data)
+            return dropped
+
+    def remove(self, job_ids: Sequence[str]) -> list[str]:
+        with self._db.write():
+            found = [
+                row for row in (self._db.one("get_hot_job", {"id": id}) for id in job_ids) if row is not None
+            ]
+            for row in found:
+                if row["state"] in ACTIVE:
+                    raise Conflict(f"job {row['id']} is {row['state']}: cancel it before it is removed")
+            return self._remove(found)
+
+    def prune(self, *, ended_before: float, limit: int = 1000) -> list[str]:
+        with self._db.write():
+            rows = self._db.all("find_prunable", {"before": ended_before, "limit": limit})
+            return self._remove(rows)
+
+    def _remove(self, rows: Iterable[Row]) -> list[str]:
+        removed = [row["id"] for row in rows]
+        if removed:
+            # Before the rows go: it also keeps the newest event, so that no id is ever given twice.
+            self._event(None, "removed", self.now(), data={"jobs": removed})
+            seqs = {"seqs": json.dumps([row["seq"] for row in rows])}
+            self._db.run("delete_events", seqs)
+            self._db.run("delete_jobs", seqs)
+            self._db.run("delete_empty_batches")
+        return removed
+
+    def _poke_for(self, outcome: Sequence[RequestOutcome]) -> None:
+        if any(one.changed for one in outcome):
+            self._waker.poke()

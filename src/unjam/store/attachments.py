@@ -1,0 +1,43 @@
+"""Watchers that keep jobs alive: an attachment is a lease too, and when the last one ends the job is
+paused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.store.ask import Asking
+
+
+class Attaching(Asking):
+    """Part of the store."""
+
+    def attach(self, watcher_id: str, job_ids: Sequence[str], *, ttl: float) -> None:
+        with self._db.write():
+            expires_at = self.now() + ttl
+            for job_id in job_ids:
+                row = {
+                    "watcher_id": watcher_id,
+                    "job_seq": self._hot(job_id)["seq"],
+                    "expires_at": expires_at,
+                }
+                self._db.run("attach", row)
+
+    def renew_attachment(self, watcher_id: str, *, ttl: float) -> None:
+        self._db.run("renew_attachment", {"watcher_id": watcher_id, "expires_at": self.now() + ttl})
+
+    def detach(self, watcher_id: str) -> None:
+        self._db.run("detach", {"watcher_id": watcher_id})
+
+    def expire_attachments(self) -> list[str]:
+        reason = Reason(ReasonCode.INTERRUPTED, "nobody watches it any more: its terminal or page is gone")
+        if not self._db.one("find_expired_attachment", {"now": self.now()}):
+            return []
+        with self._db.write():
+            now = self.now()
+            seqs = {row["job_seq"] for row in self._db.all("expire_attachments", {"now": now})}
+            rows = [self._db.one("find_abandoned", {"seq": seq}) for seq in sorted(seqs)]
+            abandoned = [row for row in rows if row is not None]
+            outcome = [self._pause(row, reason, "watcher", now) for row in abandoned]
+        self._poke_for(outcome)
+        return [one.job_id for one in outcome if one.changed]

@@ -1,0 +1,123 @@
+"""What every group of the store's methods shares: the hot row, the fence, the history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from unjam.errors import LeaseLost, NotFound
+from unjam.jobs.lifecycle import LIVE, SATISFIED
+from unjam.jobs.model import Job, Lease, State
+from unjam.jobs.reasons import Reason
+from unjam.store.database import Database, Row
+from unjam.store.rows import job_of
+from unjam.store.wakeup import Waker
+
+
+class Base:
+    """Database, clock and waker of one store."""
+
+    def __init__(self, database: Database, clock: Callable[[], float], waker: Waker | None = None) -> None:
+        self._db = database
+        self._clock = clock
+        self._waker = waker if waker is not None else Waker(self._wake_paths)
+        self._queues: set[str] = set()
+        self._lanes: dict[tuple[str, str, int], int] = {}
+
+    def now(self) -> float:
+        """Seconds since the epoch on the store's clock."""
+        return self._clock()
+
+    def _wake_paths(self) -> list[str]:
+        return [row["wake_path"] for row in self._db.all("find_wake_paths", {"now": self.now()})]
+
+    # -- rows --------------------------------------------------------------------------------------------
+    def _hot(self, job_id: str) -> Row:
+        row = self._db.one("get_hot_job", {"id": job_id})
+        if row is None:
+            raise NotFound(f"there is no job {job_id}")
+        return row
+
+    def _held(self, lease: Lease) -> Row:
+        """The hot row, if this fence is the job's and the job is live (INV-FENCE)."""
+        row = self._db.one("get_hot_job", {"id": lease.job_id})
+        if row is None:
+            raise LeaseLost(f"job {lease.job_id} is gone: it was removed")
+        if row["fence"] != lease.fence or row["state"] not in LIVE:
+            raise LeaseLost(
+                f"attempt {lease.fence} of job {lease.job_id} lost its lease: "
+                f"the job is {row['state']} after attempt {row['fence']}"
+            )
+        return row
+
+    def _load(self, seqs: Sequence[int]) -> list[Job]:
+        """The jobs with these numbers, in this order."""
+        rows = {row["seq"]: row for row in self._db.all("load_jobs", {"seqs": json.dumps(seqs)})}
+        return [job_of(rows[seq]) for seq in seqs if seq in rows]
+
+    # -- history -----------------------------------------------------------------------------------------
+    def _event(
+        self,
+        job_seq: int | None,
+        kind: str,
+        at: float,
+        *,
+        attempt: int | None = None,
+        before: str | None = None,
+        after: str | None = None,
+        data: Mapping[str, object] | None = None,
+    ) -> None:
+        text = json.dumps(data) if data else "{}"
+        self._db.run("insert_event", (at, job_seq, attempt, kind, before, after, text))
+
+    # -- dependants --------------------------------------------------------------------------------------
+    def _settle_dependants(self, ended: Iterable[tuple[str, State]], now: float) -> bool:
+        """Release the jobs that wait for these ended ones, or fail them, and so on down the chain.
+
+        Returns whether any became queued. INV-LOST: nobody keeps waiting for what has ended.
+        """
+        released = False
+        pending = list(ended)
+        while pending:
+            job_id, state = pending.pop()
+            if state in SATISFIED:
+                waiters = self._db.all("satisfy_dependency", {"after_id": job_id})
+                for waiter in waiters:
+                    released |= self._release(waiter["job_seq"], now)
+            else:
+                for row in self._db.all("find_dependants", {"after_id": job_id}):
+                    self._fail_dependant(
+                        row["seq"], f"job {job_id}, which it waited for, is {state.value}", now
+                    )
+                    pending.append((row["id"], State.FAILED))
+        return released
+
+    def _release(self, job_seq: int, now: float) -> bool:
+        """Queue a waiting job that waits for nothing any more."""
+        if not self._db.run("release_waiting", {"seq": job_seq, "now": now}):
+            return False
+        self._event(job_seq, "ready", now, before="waiting", after="queued")
+        return True
+
+    def _fail_dependant(self, job_seq: int, message: str, now: float) -> None:
+        self._db.run("fail_waiting", {"seq": job_seq, "now": now, "message": message})
+        data = {"code": "dependency_failed", "message": message}
+        self._event(job_seq, "dependency_failed", now, before="waiting", after="failed", data=data)
+
+    def _settle_waiting(self, job_seq: int, job_id: str, now: float) -> State:
+        """What a job that just became waiting really is: everything it waits for may have ended before."""
+        for row in self._db.all("find_upstream", {"job_seq": job_seq}):
+            upstream, state = row["after_id"], row["state"]
+            if state in SATISFIED:
+                self._db.run("satisfy_one", {"job_seq": job_seq, "after_id": upstream})
+            elif state is None or row["finished_at"] is not None:
+                what = "was removed" if state is None else f"is {state}"
+                self._fail_dependant(job_seq, f"job {upstream}, which it waits for, {what}", now)
+                self._settle_dependants([(job_id, State.FAILED)], now)
+                return State.FAILED
+        return State.QUEUED if self._release(job_seq, now) else State.WAITING
+
+
+def reason_data(reason: Reason | None, **more: object) -> dict[str, object]:
+    """A reason as the data of an event."""
+    return more if reason is None else {"code": reason.code.value, "message": reason.message, **more}

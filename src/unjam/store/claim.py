@@ -1,0 +1,157 @@
+"""Claiming: which queued job a worker gets, and the lease that makes it its own (INV-ONCE, INV-LOCK)."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+
+from unjam.jobs.model import Capacity, Claim, HeldLease, Lease, Request
+from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.store.base import Base
+from unjam.store.database import Row
+
+PATIENCE = 60.0
+"""Seconds a due job may be passed over because it does not fit yet. Then nothing behind it is started on this
+machine until it fits, so that small jobs cannot starve a large one."""
+FIRST_LOOK = 4
+LOOK = 200
+"""Jobs of one lane that are looked at for one that fits; what lies behind them has to wait."""
+
+
+class Claiming(Base):
+    """Part of the store."""
+
+    def claim(
+        self,
+        worker_id: str,
+        *,
+        capacity: Capacity,
+        queues: Sequence[str] | None,
+        pipelines: Sequence[str],
+        ttl: float,
+        limit: int = 1,
+    ) -> list[Claim]:
+        wanted = min(limit, capacity.free_slots)
+        which = {
+            "queues": None if queues is None else json.dumps(list(queues)),
+            "pipelines": json.dumps(list(pipelines)),
+        }
+        # Looked at before the lock is asked for: an idle worker that polls disturbs no writer.
+        if wanted < 1 or not self._db.all("find_lanes", {**which, "now": self.now()}):
+            return []
+        with self._db.write():
+            now = self.now()
+            lanes = self._db.all("find_lanes", {**which, "now": now})
+            seqs = self._choose(lanes, capacity, wanted, now)
+            fences = [self._take(seq, worker_id, capacity.host, ttl, now) for seq in seqs]
+            jobs = self._load(seqs)
+        return [
+            Claim(job, Lease(job.id, fence), attempt=fence) for job, fence in zip(jobs, fences, strict=True)
+        ]
+
+    def _choose(self, lanes: Sequence[Row], capacity: Capacity, wanted: int, now: float) -> list[int]:
+        """Numbers of the jobs to take: by priority, then by the moment they were due."""
+        room = _Room(capacity, self._db.one("sum_used", {"host": capacity.host}))
+        chosen: list[int] = []
+        for _, group in itertools.groupby(lanes, key=lambda lane: lane["priority"]):
+            heads = heapq.merge(
+                *(self._heads(lane["id"], now) for lane in group), key=lambda row: (row["run_at"], row["seq"])
+            )
+            for row in heads:
+                if room.take(row):
+                    chosen.append(row["seq"])
+                    if len(chosen) == wanted:
+                        return chosen
+                elif room.ever(row) and now - row["run_at"] > PATIENCE:
+                    return chosen
+        return chosen
+
+    def _heads(self, lane: int, now: float) -> Iterator[Row]:
+        """The first jobs of a lane: a few, and more only if those do not fit."""
+        for offset, limit in ((0, FIRST_LOOK), (FIRST_LOOK, LOOK - FIRST_LOOK)):
+            rows = self._db.all("find_heads", {"lane": lane, "now": now, "limit": limit, "offset": offset})
+            yield from rows
+            if len(rows) < limit:
+                return
+
+    def _take(self, seq: int, worker_id: str, host: str, ttl: float, now: float) -> int:
+        taken = {"seq": seq, "worker_id": worker_id, "host": host, "now": now}
+        row = self._db.one("claim_job", {**taken, "lease_expires_at": now + ttl})
+        assert row is not None  # chosen in this transaction: nobody else can have it (INV-ONCE)
+        fence: int = row["fence"]
+        self._db.run("insert_attempt", {**taken, "fence": fence})
+        data = {"worker_id": worker_id, "host": host}
+        self._event(seq, "claimed", now, attempt=fence, before="queued", after="running", data=data)
+        return fence
+
+    def begin(self, lease: Lease, *, identity: str, pid: int, log_path: str) -> None:
+        with self._db.write():
+            seq = self._held(lease)["seq"]
+            run = {
+                "job_seq": seq,
+                "fence": lease.fence,
+                "identity": identity,
+                "pid": pid,
+                "log_path": log_path,
+            }
+            self._db.run("begin_attempt", run)
+            self._event(seq, "started", self.now(), attempt=lease.fence)
+
+    def set_containment(self, lease: Lease, *, containment: str, pid: int) -> None:
+        with self._db.write():
+            seq = self._held(lease)["seq"]
+            run = {"job_seq": seq, "fence": lease.fence, "containment": containment, "pid": pid}
+            self._db.run("set_containment", run)
+
+    def renew(self, worker_id: str, leases: Sequence[Lease], *, ttl: float) -> list[HeldLease]:
+        """A lease that ran out is not renewed: its guardian has ended the tree by now, and somebody may be
+        about to hand the job on (INV-ONCE)."""
+        if not leases:
+            return []
+        held = json.dumps([[lease.job_id, lease.fence] for lease in leases])
+        with self._db.write():
+            now = self.now()
+            rows = self._db.all(
+                "renew_leases",
+                {"held": held, "worker_id": worker_id, "now": now, "lease_expires_at": now + ttl},
+            )
+        return [_held_lease(row) for row in rows]
+
+    def requests(self, worker_id: str) -> list[HeldLease]:
+        return [_held_lease(row) for row in self._db.all("find_requests", {"worker_id": worker_id})]
+
+
+class _Room:
+    """What is left of a machine; counted from live leases, so there is no counter to leak (INV-LOCK)."""
+
+    def __init__(self, capacity: Capacity, used: Row | None) -> None:
+        assert used is not None  # an aggregate always answers
+        self._whole = {"cpu": capacity.cpu, "memory_bytes": capacity.memory_bytes, "gpu": capacity.gpu}
+        self._free = {name: whole - used[name] for name, whole in self._whole.items()}
+
+    def ever(self, row: Row) -> bool:
+        """Can it run here at all? Too much is taken as everything, but no GPU is not a small GPU."""
+        return self._whole["gpu"] > 0 or not row["gpu"]
+
+    def take(self, row: Row) -> bool:
+        """Take what the job needs, if it is there."""
+        needs = {name: min(row[name], whole) for name, whole in self._whole.items()}
+        if not self.ever(row) or any(need > self._free[name] for name, need in needs.items() if need):
+            return False
+        for name, need in needs.items():
+            self._free[name] -= need
+        return True
+
+
+def _held_lease(row: Row) -> HeldLease:
+    requested = row["requested"]
+    return HeldLease(
+        lease=Lease(row["id"], row["fence"]),
+        requested=None if requested is None else Request(requested),
+        request_reason=(
+            None if requested is None else Reason(ReasonCode(row["request_code"]), row["request_message"])
+        ),
+        expires_at=row["lease_expires_at"],
+    )

@@ -1,0 +1,319 @@
+"""Rows of the store to values of `jobs.model` and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from unjam.jobs.model import (
+    Artifact,
+    AttemptEnd,
+    AttemptRecord,
+    AttemptState,
+    Budgets,
+    Counters,
+    Event,
+    InputFile,
+    Job,
+    JobLimits,
+    Needs,
+    NewJob,
+    OnExists,
+    Phase,
+    Request,
+    StagedOutput,
+    StageRecord,
+    StageState,
+    State,
+    UnitRecord,
+    UnitState,
+    WorkerInfo,
+)
+from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.store.database import Row
+
+_ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_NO_LIMITS = JobLimits()
+_USUAL_BUDGETS = Budgets()
+
+
+def to_json(value: object) -> str:
+    """Compact JSON; the common empty object costs nothing."""
+    return _ENCODE(value) if value else ("{}" if isinstance(value, Mapping) else _ENCODE(value))
+
+
+def maybe_json(value: object | None) -> str | None:
+    return None if value is None else _ENCODE(value)
+
+
+def from_json(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def reason_of(row: Row, prefix: str = "reason") -> Reason | None:
+    code = row[f"{prefix}_code"]
+    return None if code is None else Reason(ReasonCode(code), row[f"{prefix}_message"])
+
+
+def inputs_json(inputs: Sequence[InputFile]) -> str:
+    return _ENCODE([[i.name, i.uri, i.size_bytes, i.mtime_ns, i.media] for i in inputs])
+
+
+def more_json(job: NewJob) -> str:
+    """Everything of a submission that is seldom set and never searched; only what differs from the
+    default."""
+    more: dict[str, object] = {}
+    if job.output_dir is not None:
+        more["output_dir"] = job.output_dir
+    if job.after:
+        more["after"] = job.after
+    if job.needs.disk_bytes:
+        more["disk_bytes"] = job.needs.disk_bytes
+    if job.limits != _NO_LIMITS:
+        more["limits"] = asdict(job.limits)
+    if job.budgets != _USUAL_BUDGETS:
+        more["budgets"] = asdict(job.budgets)
+    if job.on_exists is not OnExists.FAIL:
+        more["on_exists"] = job.on_exists
+    if job.force:
+        more["force"] = True
+    return to_json(more)
+
+
+def spec_of(row: Row) -> NewJob:
+    more = json.loads(row["more"])
+    return NewJob(
+        id=row["id"],
+        pipeline=row["pipeline"],
+        pipeline_version=row["pipeline_version"],
+        params=json.loads(row["params"]),
+        inputs=tuple(InputFile(*values) for values in json.loads(row["inputs"])),
+        output_dir=more.get("output_dir"),
+        output_path=row["output_path"],
+        name=row["name"],
+        queue=row["queue"],
+        priority=row["priority"],
+        tags=json.loads(row["tags"]),
+        after=tuple(more.get("after", ())),
+        dedupe_key=row["dedupe_key"],
+        needs=Needs(row["cpu"], row["memory_bytes"], more.get("disk_bytes", 0), row["gpu"]),
+        limits=JobLimits(**more["limits"]) if "limits" in more else _NO_LIMITS,
+        budgets=Budgets(**more["budgets"]) if "budgets" in more else _USUAL_BUDGETS,
+        on_exists=OnExists(more.get("on_exists", OnExists.FAIL)),
+        force=more.get("force", False),
+    )
+
+
+def job_of(row: Row) -> Job:
+    return Job(
+        seq=row["seq"],
+        spec=spec_of(row),
+        batch_id=row["batch_id"],
+        state=State(row["state"]),
+        phase=None if row["phase"] is None else Phase(row["phase"]),
+        requested=None if row["requested"] is None else Request(row["requested"]),
+        reason=reason_of(row),
+        counters=Counters(row["attempts"], row["failures"], row["crashes"], row["losses"]),
+        fence=row["fence"],
+        worker_id=row["worker_id"],
+        lease_expires_at=row["lease_expires_at"],
+        run_at=row["run_at"],
+        stalled=row["stalled"],
+        progress=row["progress"] or 0.0,
+        eta_seconds=row["eta_seconds"],
+        message=row["message"] or "",
+        advanced_at=row["advanced_at"],
+        heartbeat_at=row["heartbeat_at"],
+        usage=from_json(row["usage"]),
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+def stage_of(row: Row) -> StageRecord:
+    return StageRecord(
+        name=row["name"],
+        state=StageState(row["state"]),
+        position=row["position"],
+        progress=row["progress"],
+        message=row["message"],
+        units_done=row["units_done"],
+        units_total=row["units_total"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        reason=reason_of(row),
+    )
+
+
+def stage_params(job_seq: int, stage: StageRecord) -> dict[str, object]:
+    return {
+        "job_seq": job_seq,
+        "name": stage.name,
+        "position": stage.position,
+        "state": stage.state,
+        "progress": stage.progress,
+        "message": stage.message,
+        "units_done": stage.units_done,
+        "units_total": stage.units_total,
+        "started_at": stage.started_at,
+        "ended_at": stage.ended_at,
+        **reason_params(stage.reason),
+    }
+
+
+def reason_params(reason: Reason | None, prefix: str = "reason") -> dict[str, object]:
+    return {
+        f"{prefix}_code": None if reason is None else reason.code,
+        f"{prefix}_message": None if reason is None else reason.message,
+    }
+
+
+def unit_of(row: Row) -> UnitRecord:
+    return UnitRecord(
+        stage=row["stage"],
+        name=row["name"],
+        state=UnitState(row["state"]),
+        progress=row["progress"],
+        fence=row["fence"],
+        uri=row["uri"],
+        size_bytes=row["size_bytes"],
+        sha256=row["sha256"],
+        result=from_json(row["result"]),
+        host=row["host"],
+        reason=reason_of(row),
+    )
+
+
+def unit_params(job_seq: int, fence: int, unit: UnitRecord) -> dict[str, object]:
+    return {
+        "job_seq": job_seq,
+        "stage": unit.stage,
+        "name": unit.name,
+        "state": unit.state,
+        "progress": unit.progress,
+        "fence": fence,
+        "uri": unit.uri,
+        "size_bytes": unit.size_bytes,
+        "sha256": unit.sha256,
+        "result": maybe_json(unit.result),
+        "host": unit.host,
+        **reason_params(unit.reason),
+    }
+
+
+def attempt_of(row: Row) -> AttemptRecord:
+    return AttemptRecord(
+        number=row["fence"],
+        fence=row["fence"],
+        worker_id=row["worker_id"],
+        host=row["host"],
+        state=AttemptState(row["state"]),
+        identity=row["identity"],
+        pid=row["pid"],
+        containment=row["containment"],
+        log_path=row["log_path"],
+        reason=reason_of(row),
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        peak_rss_bytes=row["peak_rss_bytes"],
+        cpu_seconds=row["cpu_seconds"],
+        units_reused=row["units_reused"],
+    )
+
+
+def artifact_of(row: Row) -> Artifact:
+    return Artifact(
+        row["name"], row["kind"], row["path"], row["size_bytes"], row["sha256"], from_json(row["media"])
+    )
+
+
+def artifact_params(job_seq: int, artifact: Artifact) -> dict[str, object]:
+    return {"job_seq": job_seq, **asdict(artifact), "media": maybe_json(artifact.media)}
+
+
+def event_of(row: Row) -> Event:
+    return Event(
+        id=row["id"],
+        at=row["at"],
+        job_id=row["job_id"],
+        attempt=row["attempt"],
+        kind=row["kind"],
+        state_from=None if row["state_from"] is None else State(row["state_from"]),
+        state_to=None if row["state_to"] is None else State(row["state_to"]),
+        data=json.loads(row["data"]),
+    )
+
+
+def worker_of(row: Row) -> WorkerInfo:
+    queues = from_json(row["queues"])
+    return WorkerInfo(
+        id=row["id"],
+        host=row["host"],
+        identity=row["identity"],
+        keeper_identity=row["keeper_identity"],
+        mark=row["mark"],
+        queues=None if queues is None else tuple(queues),
+        slots=row["slots"],
+        pipelines=tuple(json.loads(row["pipelines"])),
+        wake_path=row["wake_path"],
+        started_at=row["started_at"],
+        heartbeat_at=row["heartbeat_at"],
+        expires_at=row["expires_at"],
+        draining=bool(row["draining"]),
+    )
+
+
+def worker_params(worker: WorkerInfo) -> dict[str, object]:
+    return {
+        "id": worker.id,
+        "host": worker.host,
+        "identity": worker.identity,
+        "keeper_identity": worker.keeper_identity,
+        "mark": worker.mark,
+        "queues": maybe_json(worker.queues),
+        "slots": worker.slots,
+        "pipelines": to_json(worker.pipelines),
+        "wake_path": worker.wake_path,
+        "draining": int(worker.draining),
+    }
+
+
+# -- the point of no return: stored whole, so that any worker can roll it forward ------------------------
+def outputs_json(outputs: Sequence[StagedOutput]) -> str:
+    return _ENCODE([asdict(output) for output in outputs])
+
+
+def outputs_of(text: str) -> tuple[StagedOutput, ...]:
+    return tuple(StagedOutput(**values) for values in json.loads(text))
+
+
+def end_json(end: AttemptEnd) -> str:
+    return _ENCODE(asdict(end))
+
+
+def end_of(text: str) -> AttemptEnd:
+    values = json.loads(text)
+    return AttemptEnd(
+        attempt_state=AttemptState(values["attempt_state"]),
+        attempt_reason=_reason(values["attempt_reason"]),
+        job_state=State(values["job_state"]),
+        job_reason=None if values["job_reason"] is None else _reason(values["job_reason"]),
+        counters=Counters(**values["counters"]),
+        run_at=values["run_at"],
+        artifacts=tuple(Artifact(**artifact) for artifact in values["artifacts"]),
+        peak_rss_bytes=values["peak_rss_bytes"],
+        cpu_seconds=values["cpu_seconds"],
+        stages=tuple(_stage(stage) for stage in values["stages"]),
+    )
+
+
+def _reason(values: dict[str, Any]) -> Reason:
+    return Reason(ReasonCode(values["code"]), values["message"])
+
+
+def _stage(values: dict[str, Any]) -> StageRecord:
+    reason = None if values["reason"] is None else _reason(values["reason"])
+    return StageRecord(**{**values, "state": StageState(values["state"]), "reason": reason})

@@ -1,0 +1,1 @@
+SELECT j.state, count(*) AS jobs FROM job AS j WHERE true

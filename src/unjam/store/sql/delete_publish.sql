@@ -1,0 +1,1 @@
+DELETE FROM publish WHERE job_seq = :job_seq

@@ -1,0 +1,1 @@
+DELETE FROM attachment WHERE watcher_id = :watcher_id

@@ -1,0 +1,1 @@
+DELETE FROM attachment WHERE expires_at <= :now RETURNING job_seq

@@ -1,0 +1,4 @@
+SELECT id
+FROM unit
+WHERE job_seq = :job_seq AND stage = :stage AND name = :name AND state = 'committed'
+  AND (host IS NULL OR host IS :host)

@@ -1,0 +1,1 @@
+SELECT seq, id FROM batch WHERE id = :id

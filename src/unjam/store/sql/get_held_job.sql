@@ -1,0 +1,1 @@
+SELECT seq, phase FROM job WHERE id = :id AND fence = :fence AND lease_expires_at IS NOT NULL

@@ -1,0 +1,1 @@
+SELECT id FROM lane WHERE queue = :queue AND pipeline = :pipeline AND priority = :priority

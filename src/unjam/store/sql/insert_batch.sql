@@ -1,0 +1,1 @@
+INSERT INTO batch (id, source, created_at) VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING

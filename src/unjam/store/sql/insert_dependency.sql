@@ -1,0 +1,1 @@
+INSERT INTO dependency (job_seq, after_id) VALUES (?, ?)

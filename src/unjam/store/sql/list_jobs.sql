@@ -1,0 +1,1 @@
+SELECT j.seq FROM job AS j WHERE true

@@ -1,0 +1,1 @@
+SELECT name, paused_by FROM queue ORDER BY name

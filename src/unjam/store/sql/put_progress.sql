@@ -1,0 +1,2 @@
+INSERT OR REPLACE INTO progress (job_seq, progress, eta_seconds, message, advanced_at, stalled, usage)
+VALUES (:job_seq, :progress, :eta_seconds, :message, :advanced_at, :stalled, :usage)

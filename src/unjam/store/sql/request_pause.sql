@@ -1,0 +1,3 @@
+UPDATE job
+SET requested = 'pause', request_code = :request_code, request_message = :request_message
+WHERE seq = :seq

@@ -1,0 +1,1 @@
+UPDATE attempt SET containment = :containment, pid = :pid WHERE job_seq = :job_seq AND fence = :fence

@@ -1,0 +1,1 @@
+UPDATE job SET phase = :phase WHERE seq = :seq

@@ -1,0 +1,1 @@
+DELETE FROM unit WHERE job_seq = :job_seq AND stage = :stage AND name = :name AND state = 'committed'

@@ -1,0 +1,218 @@
+"""Submitting: jobs in, each piece of work once (INV-DUP)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+from unjam.errors import Duplicate, NotFound
+from unjam.jobs.model import NewBatch, NewJob, State
+from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.store.base import Base
+from unjam.store.database import NotUnique
+from unjam.store.port import OnDuplicate, Submitted
+from unjam.store.rows import inputs_json, more_json, to_json
+
+_EVENT = "submitted"
+
+
+class Submitting(Base):
+    """Part of the store."""
+
+    def submit(self, job: NewJob, *, on_duplicate: OnDuplicate = OnDuplicate.REFUSE) -> Submitted:
+        try:
+            with self._db.write():
+                now = self.now()
+                self._require_upstream(job, ())
+                seq = self._next_seq()
+                self._db.run("insert_job", self._job_row(job, seq, None, now))
+                self._db.run("insert_detail", _detail_row(job, seq))
+                self._event(seq, _EVENT, now, after="waiting" if job.after else "queued")
+                self._wait_for(job, seq, now)
+        except NotUnique as refused:
+            # The lanes it made were rolled back with it.
+            self._forget_lanes()
+            return self._explain(job, on_duplicate, refused)
+        except BaseException:
+            self._forget_lanes()
+            raise
+        self._waker.poke()
+        return Submitted(job.id, created=True)
+
+    def submit_many(
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        batch: NewBatch | None = None,
+        on_duplicate: OnDuplicate = OnDuplicate.REFUSE,
+    ) -> list[Submitted | Reason]:
+        try:
+            with self._db.write():
+                outcome = self._submit_many(jobs, batch, on_duplicate)
+        except BaseException:
+            self._forget_lanes()
+            raise
+        self._waker.poke()
+        return outcome
+
+    def _submit_many(
+        self, jobs: Sequence[NewJob], batch: NewBatch | None, on_duplicate: OnDuplicate
+    ) -> list[Submitted | Reason]:
+        now = self.now()
+        batch_seq = None if batch is None else self._batch(batch, now)
+        taken = _Taken(self, jobs)
+        outcome: list[Submitted | Reason] = []
+        new: list[NewJob] = []
+        known: set[str] = set()
+        instead: dict[str, str] = {}
+        for job in jobs:
+            if job.after:
+                job = replace(job, after=tuple(dict.fromkeys(instead.get(id, id) for id in job.after)))
+                self._require_upstream(job, known)
+            other = taken.find(job)
+            if other is None:
+                new.append(job)
+                known.add(job.id)
+                taken.add(job)
+                outcome.append(Submitted(job.id, created=True))
+            elif other.id == job.id or on_duplicate is OnDuplicate.RETURN:
+                instead[job.id] = other.id
+                outcome.append(Submitted(other.id, created=False))
+            else:
+                instead[job.id] = other.id
+                outcome.append(Reason(ReasonCode.DUPLICATE, other.message))
+        seq = self._next_seq()
+        # The write lock is held and duplicates are sorted out: what remains goes in without a look back.
+        self._db.many(
+            "insert_job", [self._job_row(job, seq + i, batch_seq, now) for i, job in enumerate(new)]
+        )
+        self._db.many("insert_detail", [_detail_row(job, seq + i) for i, job in enumerate(new)])
+        self._db.many(
+            "insert_event",
+            [
+                (now, seq + i, None, _EVENT, None, "waiting" if job.after else "queued", "{}")
+                for i, job in enumerate(new)
+            ],
+        )
+        for i, job in enumerate(new):
+            self._wait_for(job, seq + i, now)
+        return outcome
+
+    # -- rows --------------------------------------------------------------------------------------------
+    def _next_seq(self) -> int:
+        row = self._db.one("next_seq")
+        assert row is not None  # an aggregate always answers
+        seq: int = row["seq"]
+        return seq
+
+    def _batch(self, batch: NewBatch, now: float) -> int:
+        self._db.run("insert_batch", (batch.id, batch.source, now))
+        row = self._db.one("get_batch", {"id": batch.id})
+        assert row is not None  # there before, or written by the line above
+        seq: int = row["seq"]
+        return seq
+
+    def _job_row(self, job: NewJob, seq: int, batch_seq: int | None, now: float) -> tuple[object, ...]:
+        needs = job.needs
+        lane = self._lanes.get((job.queue, job.pipeline, job.priority)) or self._lane(job)
+        return (
+            seq, job.id, lane, "waiting" if job.after else "queued", now, now, batch_seq, job.dedupe_key,
+            job.output_path, needs.cpu, needs.memory_bytes, needs.gpu,
+        )  # fmt: skip
+
+    def _lane(self, job: NewJob) -> int:
+        if job.queue not in self._queues:
+            self._db.run("insert_queue", {"name": job.queue})
+            self._queues.add(job.queue)
+        key = {"queue": job.queue, "pipeline": job.pipeline, "priority": job.priority}
+        self._db.run("insert_lane", key)
+        row = self._db.one("get_lane", key)
+        assert row is not None  # there before, or written by the line above
+        lane: int = row["id"]
+        self._lanes[job.queue, job.pipeline, job.priority] = lane
+        return lane
+
+    def _forget_lanes(self) -> None:
+        self._lanes.clear()
+        self._queues.clear()
+
+    # -- dependencies ------------------------------------------------------------------------------------
+    def _require_upstream(self, job: NewJob, known: set[str] | tuple[()]) -> None:
+        """A job waits only for jobs that were there before it: no cycle can come to be (INV-LOST)."""
+        for upstream in job.after:
+            if upstream not in known and self._db.one("get_hot_job", {"id": upstream}) is None:
+                raise NotFound(f"there is no job {upstream} to wait for")
+
+    def _wait_for(self, job: NewJob, seq: int, now: float) -> None:
+        if not job.after:
+            return
+        for upstream in dict.fromkeys(job.after):
+            self._db.run("insert_dependency", (seq, upstream))
+        self._settle_waiting(seq, job.id, now)
+
+    # -- duplicates --------------------------------------------------------------------------------------
+    def _explain(self, job: NewJob, on_duplicate: OnDuplicate, refused: NotUnique) -> Submitted:
+        other = _Taken(self, [job]).find(job)
+        if other is None:
+            # It ended between the refusal and the look: now there is room.
+            return self.submit(job, on_duplicate=on_duplicate)
+        if other.id == job.id or on_duplicate is OnDuplicate.RETURN:
+            return Submitted(other.id, created=False)
+        raise Duplicate(other.message, other.id) from refused
+
+
+class _Other:
+    """The job that stands in the way."""
+
+    def __init__(self, id: str, message: str) -> None:
+        self.id = id
+        self.message = message
+
+
+class _Taken:
+    """Which ids, keys and output names of these jobs are taken: in the store, and by the jobs added so
+    far."""
+
+    def __init__(self, store: Base, jobs: Sequence[NewJob]) -> None:
+        self._ids: set[str] = set()
+        self._keys: dict[str, tuple[str, str]] = {}
+        self._paths: dict[str, tuple[str, str]] = {}
+        asked = {
+            "ids": json.dumps([job.id for job in jobs]),
+            "keys": json.dumps([job.dedupe_key for job in jobs if job.dedupe_key is not None]),
+            "paths": json.dumps([job.output_path for job in jobs if job.output_path is not None]),
+        }
+        for row in store._db.all("find_taken", asked):
+            match row["what"]:
+                case "id":
+                    self._ids.add(row["value"])
+                case "key":
+                    self._keys[row["value"]] = (row["id"], row["state"])
+                case _:
+                    self._paths[row["value"]] = (row["id"], row["state"])
+
+    def find(self, job: NewJob) -> _Other | None:
+        if job.id in self._ids:
+            return _Other(job.id, f"job {job.id} was submitted already")
+        if job.dedupe_key is not None and job.dedupe_key in self._keys:
+            id, state = self._keys[job.dedupe_key]
+            return _Other(id, f"the same work is done by job {id} ({state})")
+        if job.output_path is not None and job.output_path in self._paths:
+            id, state = self._paths[job.output_path]
+            return _Other(id, f"the output {job.output_path} belongs to job {id} ({state})")
+        return None
+
+    def add(self, job: NewJob) -> None:
+        self._ids.add(job.id)
+        if job.dedupe_key is not None:
+            self._keys[job.dedupe_key] = (job.id, State.QUEUED)
+        if job.output_path is not None:
+            self._paths[job.output_path] = (job.id, State.QUEUED)
+
+
+def _detail_row(job: NewJob, seq: int) -> tuple[object, ...]:
+    return (
+        seq, job.name, job.pipeline_version, to_json(job.params), inputs_json(job.inputs), to_json(job.tags),
+        more_json(job),
+    )  # fmt: skip

@@ -1,0 +1,68 @@
+"""Workers and queues: who is there, what is held back."""
+
+from __future__ import annotations
+
+from unjam.errors import Conflict, NotFound
+from unjam.jobs.model import QueueInfo, State, WorkerInfo
+from unjam.store.base import Base
+from unjam.store.rows import worker_of, worker_params
+
+
+class Staffing(Base):
+    """Part of the store."""
+
+    def check_in(self, worker: WorkerInfo, *, ttl: float) -> None:
+        now = self.now()
+        self._db.run("check_in", {**worker_params(worker), "now": now, "expires_at": now + ttl})
+
+    def heartbeat(self, worker_id: str, *, ttl: float, draining: bool = False) -> None:
+        now = self.now()
+        row = {"id": worker_id, "now": now, "expires_at": now + ttl, "draining": int(draining)}
+        if not self._db.run("heartbeat", row):
+            raise NotFound(f"worker {worker_id} is not checked in (forgotten by another one): check in again")
+
+    def check_out(self, worker_id: str) -> None:
+        with self._db.write():
+            # The row of a worker that still holds a job is what proves its death later.
+            if not self._db.run("forget_worker", {"id": worker_id}):
+                self._db.run("expire_worker", {"id": worker_id, "now": self.now()})
+
+    def workers(self) -> list[WorkerInfo]:
+        return [worker_of(row) for row in self._db.all("list_workers")]
+
+    def forget_worker(self, worker_id: str) -> None:
+        with self._db.write():
+            if not self._db.run("forget_worker", {"id": worker_id}) and self._db.one(
+                "get_worker", {"id": worker_id}
+            ):
+                raise Conflict(f"worker {worker_id} still holds a job: end that first")
+
+    def pause_queue(self, name: str, *, by: str) -> None:
+        with self._db.write():
+            self._db.run("pause_queue", {"name": name, "by": by})
+            self._event(None, "queue_paused", self.now(), data={"queue": name, "by": by})
+
+    def resume_queue(self, name: str) -> None:
+        with self._db.write():
+            if not self._db.run("resume_queue", {"name": name}):
+                return
+            self._event(None, "queue_resumed", self.now(), data={"queue": name})
+        self._waker.poke()
+
+    def queues(self) -> list[QueueInfo]:
+        counts: dict[str, dict[State, int]] = {}
+        oldest: dict[str, float] = {}
+        for row in self._db.all("count_queues"):
+            counts.setdefault(row["queue"], {})[State(row["state"])] = row["jobs"]
+            if row["state"] == State.QUEUED:
+                oldest[row["queue"]] = row["oldest"]
+        return [
+            QueueInfo(
+                name=row["name"],
+                paused=row["paused_by"] is not None,
+                paused_by=row["paused_by"],
+                counts=counts.get(row["name"], {}),
+                oldest_queued_at=oldest.get(row["name"]),
+            )
+            for row in self._db.all("list_queues")
+        ]
