@@ -125,7 +125,7 @@ class Guardian:
         pid = os.fork()
         if pid == 0:
             try:
-                self._become_child(me, report_write)
+                self._become_child(me, report_read, report_write)
             except BaseException:  # noqa: BLE001 - the child's last words
                 traceback.print_exc()
             finally:
@@ -141,12 +141,13 @@ class Guardian:
         else:
             self._announce(pid)
 
-    def _become_child(self, guardian: int, report_fd: int) -> NoReturn:
+    def _become_child(self, guardian: int, report_read: int, report_fd: int) -> NoReturn:
         linux.die_with(guardian)
         os.setsid()
         self._ctl.close()
         os.close(self._worker)
         if report_fd >= 0:
+            os.close(report_read)
             # Here and not in the guardian: with this /proc it could not see its own children any more.
             linux.mount_private_proc()
             child = os.fork()

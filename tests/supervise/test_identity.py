@@ -1,0 +1,113 @@
+"""A stored identity finds exactly its process, or nothing (INV-STRANGER)."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.helpers import wait_until
+from tests.supervise.rig import in_subreaper, state_of
+from unjam.supervise import linux
+from unjam.supervise.identity import Identity, boot_id, identity_of, is_alive, open_if_same
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen(["/bin/sleep", "60"])
+    yield child
+    child.kill()
+    child.wait()
+
+
+def known(pid: int) -> Identity:
+    found = identity_of(pid)
+    assert found is not None
+    return found
+
+
+def test_it_survives_the_database(sleeper: subprocess.Popen[bytes]) -> None:
+    identity = known(sleeper.pid)
+    assert Identity.from_json(identity.to_json()) == identity
+    assert Identity.from_json('["b",1,2,null]') == Identity("b", 1, 2, None)
+    assert identity.boot_id == boot_id()
+
+
+@pytest.mark.parametrize("text", ["", "null", "[1]", '{"pid":1}', '["b","x",2,3]'])
+def test_other_text_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a process identity"):
+        Identity.from_json(text)
+
+
+def test_the_pidfd_is_of_that_process(sleeper: subprocess.Popen[bytes]) -> None:
+    pidfd = open_if_same(known(sleeper.pid))
+    assert pidfd is not None
+    signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    os.close(pidfd)
+    assert sleeper.wait(5) == -signal.SIGTERM
+
+
+def test_a_zombie_is_dead(sleeper: subprocess.Popen[bytes]) -> None:
+    identity = known(sleeper.pid)
+    assert is_alive(identity)
+    sleeper.send_signal(signal.SIGKILL)
+    wait_until(lambda: state_of(sleeper.pid) == "Z", what="the zombie")
+    assert not is_alive(identity)
+    assert identity_of(sleeper.pid) is None
+
+
+@pytest.mark.parametrize("change", [{"boot_id": "another"}, {"start_ticks": 1}, {"inode": 1}])
+def test_a_difference_in_any_field_is_another_process(
+    sleeper: subprocess.Popen[bytes], change: dict[str, str | int]
+) -> None:
+    identity = known(sleeper.pid)
+    if "inode" in change and identity.inode is None:
+        change = {"start_ticks": 2}  # before Linux 6.9 the inode says nothing
+    assert not is_alive(dataclasses.replace(identity, **change))  # type: ignore[arg-type]
+    assert sleeper.poll() is None
+
+
+@pytest.mark.root
+def test_a_reused_pid_is_never_taken_for_the_old_process() -> None:
+    """Forced reuse inside a PID namespace of our own, also within one clock tick."""
+    in_subreaper(_in_own_pid_namespace)
+
+
+def _in_own_pid_namespace() -> None:
+    linux.unshare(linux.CLONE_NEWPID)
+    inner = os.fork()
+    if inner == 0:
+        linux.mount_private_proc()
+        os._exit(0 if all(_stranger_is_spared() for _ in range(30)) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1]) == 0, (
+        "a stranger with a reused pid was signalled"
+    )
+
+
+def _stranger_is_spared() -> bool:
+    victim = _fork_with_number(5000)
+    identity = identity_of(victim)
+    assert identity is not None
+    os.kill(victim, signal.SIGKILL)
+    os.waitpid(victim, 0)
+    stranger = _fork_with_number(5000)
+    same_tick = identity_of(stranger)
+    assert same_tick is not None
+    # Before Linux 6.9 only the start ticks tell them apart, which is not claimed to hold within one tick.
+    undecidable = identity.inode is None and same_tick.start_ticks == identity.start_ticks
+    spared = undecidable or open_if_same(identity) is None
+    os.kill(stranger, signal.SIGKILL)
+    os.waitpid(stranger, 0)
+    return spared
+
+
+def _fork_with_number(number: int) -> int:
+    with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+        file.write(str(number - 1))
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    assert pid == number
+    return pid

@@ -1,0 +1,265 @@
+"""Limits are kept whatever the attempt does (INV-DEADLINE)."""
+
+import asyncio
+import math
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.supervise.entries import HANGS
+from tests.supervise.rig import hear, launcher, named, run, spec, state_of, until
+from unjam.supervise import linux
+from unjam.supervise.launch import LaunchFailed, Limits, Usage
+
+GRACE = 0.3
+
+
+@pytest.mark.parametrize(
+    "bad", [{"deadline": 0.0}, {"deadline": 1.0, "grace": -1.0}, {"deadline": None, "memory_bytes": 0}]
+)
+def test_limits_that_make_no_sense_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        Limits(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.root)])
+@pytest.mark.parametrize("kind", sorted(HANGS))
+def test_every_way_to_hang_ends_by_deadline_and_grace(tmp_path: Path, kind: str, containment: str) -> None:
+    """The promise is limit + grace + 1 s; half of that second is the clock behind a frozen guardian."""
+    if containment == "pidns" and kind.endswith("_guardian"):
+        return  # inside the namespace the guardian has no number: this job cannot even name it
+
+    async def scenario() -> None:
+        async with launcher() as one:
+            tree = await one.launch(
+                spec(
+                    tmp_path,
+                    "hang",
+                    payload={"kind": kind},
+                    deadline=0.6,
+                    grace=GRACE,
+                    containment=containment,
+                )
+            )
+            went = linux.boottime()
+            tree.go(math.inf)
+            end = await tree.done()
+            took = linux.boottime() - went
+            assert took < 0.6 + GRACE + 1.0
+            assert named("uj-guardian") + named("uj:") + named("sleep") == []
+            if kind in ("kill_guardian", "stop_guardian"):
+                assert end.guardian_died
+            assert end.reason == (None if kind in ("kill_own_group", "kill_guardian") else "deadline")
+            if kind in ("ignore_everything", "handler_that_cannot_run"):
+                assert end.signal == signal.SIGKILL
+                assert took >= 0.6 + GRACE
+
+    run(scenario)
+
+
+def test_the_end_of_the_lease_comes_before_the_lease_ends(tmp_path: Path) -> None:
+    """INV-ONCE: a frozen worker cannot keep a zombie writing; the guardian alone ends the tree in time."""
+
+    async def scenario() -> None:
+        async with launcher() as one:
+            tree = await one.launch(spec(tmp_path, "hang", payload={"kind": "ignore_everything"}, grace=5.0))
+            lease_until = linux.boottime() + 3.5
+            tree.go(lease_until)
+            end = await tree.done()
+            assert end.reason == "lease"
+            assert linux.boottime() < lease_until
+
+    run(scenario)
+
+
+def test_renewals_keep_an_attempt_alive(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with launcher() as one:
+            tree = await one.launch(spec(tmp_path, "sleep", payload={"seconds": 2.0}))
+            tree.go(linux.boottime() + 3.6)
+            for _ in range(10):
+                await asyncio.sleep(0.2)
+                tree.renew(linux.boottime() + 3.6)
+            assert (await tree.done()).reason is None
+
+    run(scenario)
+
+
+def test_a_lease_that_is_over_starts_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with launcher() as one:
+            witness = tmp_path / "ran"
+            tree = await one.launch(spec(tmp_path, "touch", payload={"path": str(witness)}))
+            tree.go(linux.boottime() + 0.5)
+            assert (await tree.done()).reason == "lease"
+            with pytest.raises(LaunchFailed, match="lease"):
+                await tree.started()
+            assert not witness.exists()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.root)])
+def test_stop_sends_term_once_and_kills_after_the_grace(tmp_path: Path, containment: str) -> None:
+    """Two TERMs make ffmpeg drop its trailer: however often stop is called, one is sent."""
+
+    async def scenario() -> None:
+        async with launcher() as one:
+            tree = await one.launch(
+                spec(tmp_path, "count_terms", payload={"seconds": 1.0}, containment=containment)
+            )
+            tree.go(math.inf)
+            assert await hear(tree) == b"up"
+            for _ in range(5):
+                tree.stop("cancelled", grace=20.0)
+                await asyncio.sleep(0.05)
+            assert await hear(tree) == b"1"
+            end = await tree.done()
+            assert (end.exit_code, end.reason) == (0, "cancelled")
+
+            tree = await one.launch(spec(tmp_path, "count_terms", containment=containment))
+            tree.go(math.inf)
+            assert await hear(tree) == b"up"
+            asked = linux.boottime()
+            tree.stop("cancelled", grace=0.4)
+            end = await tree.done()
+            assert (end.signal, end.reason) == (signal.SIGKILL, "cancelled")
+            assert 0.4 <= linux.boottime() - asked < 1.4
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.root)])
+def test_a_stop_reaches_the_attempts_own_handler_and_the_first_reason_stays(
+    tmp_path: Path, containment: str
+) -> None:
+    async def scenario() -> None:
+        async with launcher() as one:
+            tree = await one.launch(spec(tmp_path, "leave_on_term", containment=containment))
+            tree.go(math.inf)
+            await hear(tree)
+            tree.stop("paused")
+            tree.kill("cancelled")
+            end = await tree.done()
+            assert end.reason == "paused"
+
+            tree = await one.launch(spec(tmp_path, "leave_on_term", containment=containment))
+            tree.go(math.inf)
+            await hear(tree)
+            tree.stop("paused", grace=20.0)
+            assert (await tree.done()).exit_code == 5
+
+    run(scenario)
+
+
+def test_a_stop_right_after_go_is_not_lost(tmp_path: Path) -> None:
+    """The TERM may come between the fork and the handlers; it is held back, not dropped."""
+
+    async def scenario() -> None:
+        async with launcher() as one:
+            for _ in range(20):
+                tree = await one.launch(spec(tmp_path, "sleep", grace=20.0))
+                tree.go(math.inf)
+                tree.stop("cancelled")
+                end = await tree.done()
+                assert (end.signal, end.reason) == (signal.SIGTERM, "cancelled")
+
+    run(scenario)
+
+
+@pytest.mark.root
+def test_a_stop_right_after_go_is_not_lost_in_a_namespace(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with launcher() as one:
+            for _ in range(20):
+                tree = await one.launch(spec(tmp_path, "sleep", grace=20.0, containment="pidns"))
+                tree.go(math.inf)
+                tree.stop("cancelled")
+                end = await tree.done()
+                assert (end.signal, end.reason) == (signal.SIGTERM, "cancelled")
+
+    run(scenario)
+
+
+def test_a_stop_before_go_starts_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with launcher() as one:
+            tree = await one.launch(spec(tmp_path, "sleep"))
+            tree.stop("cancelled")
+            end = await tree.done()
+            assert (end.reason, end.exit_code, end.signal) == ("cancelled", None, None)
+
+    run(scenario)
+
+
+def test_memory_over_the_limit_ends_the_tree(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with launcher() as one:
+            limit = 150 << 20
+            tree = await one.launch(spec(tmp_path, "grow_memory", memory_bytes=limit))
+            tree.go(math.inf)
+            end = await tree.done()
+            assert (end.signal, end.reason) == (signal.SIGKILL, "memory")
+            # 200 MB/s: a tenth of a second of sampling above 80 % lets 20 MB slip by, a slow machine a few more.
+            assert limit < end.peak_rss_bytes < 2 * limit
+
+    run(scenario)
+
+
+def test_usage_is_plausible(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with launcher() as one:
+            ballast = 64 << 20
+            tree = await one.launch(spec(tmp_path, "spin", payload={"bytes": ballast, "seconds": 2.5}))
+            seen: list[Usage] = []
+            tree.on_usage = seen.append
+            tree.go(math.inf)
+            await until(lambda: len(seen) >= 2, what="two samples")
+            assert seen[-1] == tree.usage
+            assert seen[-1].processes == 2
+            assert seen[-1].rss_bytes > 2 * ballast
+            assert seen[0].cpu_seconds < seen[1].cpu_seconds < 2 * 2.5
+            assert 0.5 < seen[1].at - seen[0].at < 2.0
+            end = await tree.done()
+            assert end.peak_rss_bytes > 2 * ballast
+            assert seen[-1].cpu_seconds <= end.cpu_seconds < 2 * 3.0
+
+    run(scenario)
+
+
+def test_a_frozen_guardian_is_overdue_and_ended(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with launcher() as one:
+            tree = await one.launch(spec(tmp_path, "sleep", deadline=0.5, grace=0.2))
+            tree.go(math.inf)
+            await tree.started()
+            signal.pidfd_send_signal(tree._pidfd, signal.SIGSTOP)
+            await until(lambda: state_of(tree.identity.pid) == "T", what="the frozen guardian")
+            went = linux.boottime()
+            end = await tree.done()
+            assert linux.boottime() - went < 0.5 + 0.2 + 1.0
+            assert (end.guardian_died, end.reason) == (True, "deadline")
+            assert named("uj:") == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill", "lease"])
+def test_a_frozen_guardian_obeys_all_the_same(tmp_path: Path, how: str) -> None:
+    async def scenario() -> None:
+        async with launcher() as one:
+            tree = await one.launch(spec(tmp_path, "sleep", deadline=None))
+            lease_until = linux.boottime() + (2.0 if how == "lease" else math.inf)
+            tree.go(lease_until)
+            signal.pidfd_send_signal(tree._pidfd, signal.SIGSTOP)
+            if how == "stop":
+                tree.stop("cancelled", grace=0.2)
+            elif how == "kill":
+                tree.kill("cancelled")
+            end = await tree.done()
+            assert end.reason == ("lease" if how == "lease" else "cancelled")
+            assert linux.boottime() < lease_until
+            assert named("uj:") + named("uj-guardian") == []
+
+    run(scenario)
