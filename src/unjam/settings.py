@@ -84,7 +84,8 @@ def _store(value: Any, base: Path) -> str:
     scheme, separator, _rest = text.partition("://")
     if separator and scheme != "sqlite":
         raise UsageError(f"{text!r}: a store is sqlite:///PATH or postgresql://...")
-    return sqlite_url(_path(text.removeprefix("sqlite:///").removeprefix("sqlite://"), base))
+    name = text.removeprefix("sqlite:///").removeprefix("sqlite://")
+    return sqlite_url(_path(name.replace("%25", "%") if separator else name, base))
 
 
 def _ffmpeg(value: Any, base: Path) -> str:
@@ -94,7 +95,7 @@ def _ffmpeg(value: Any, base: Path) -> str:
 
 def sqlite_url(path: Path) -> str:
     """The store URL of the SQLite file at an absolute path."""
-    return f"sqlite:///{path}"
+    return "sqlite:///" + str(path).replace("%", "%25")
 
 
 def _rule(

@@ -91,13 +91,14 @@ class LocalWorker:
         self._started = now
 
     def stop(self) -> None:
-        """End our worker: TERM, and again (which stops at once) if it takes too long. Returns when it is gone."""
+        """End our worker: TERM, and again (which stops at once) if that takes too long. Blocks until then."""
         self._signal_and_wait(self._settings.grace + STOP_LIMIT)
 
     def kill(self) -> None:
-        """End our worker at once: the second TERM makes keeper and worker kill instead of waiting."""
+        """End our worker at once: at the second signal it kills its attempts instead of waiting for them."""
         if self._keeper is not None and self._keeper.poll() is None:
-            self._keeper.send_signal(signal.SIGTERM)
+            # Another signal than the next one: two TERMs on their way at once would be merged into one.
+            self._keeper.send_signal(signal.SIGINT)
         self._signal_and_wait(2.0)
 
     def _signal_and_wait(self, patience: float) -> None:
@@ -117,5 +118,5 @@ class LocalWorker:
 
 
 def _one_of_each(jobs: Sequence[Job]) -> list[Job]:
-    """Jobs alike in what decides who may take them are asked about once: 10,000 of them cost as much as one."""
+    """Jobs alike in what decides who may take them are asked about once: 10,000 cost as much as one."""
     return list({(job.spec.pipeline, job.spec.queue): job for job in jobs}.values())

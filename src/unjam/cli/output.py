@@ -1,0 +1,83 @@
+"""What is written where: data on stdout, everything else on stderr; a terminal that is gone is no error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
+STATE_COLOURS = {
+    "succeeded": "green",
+    "skipped": "green",
+    "running": "blue",
+    "paused": "yellow",
+    "cancelling": "yellow",
+    "cancelled": "yellow",
+    "partial": "yellow",
+    "failed": "red",
+}
+
+
+def data(text: str) -> None:
+    """One line of data. A closed pipe raises BrokenPipeError, which `main` ends silently."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def document(body: Any) -> None:
+    """One JSON document for people and programs."""
+    data(json.dumps(body, indent=2))
+
+
+def json_line(body: Any) -> None:
+    data(json.dumps(body, separators=(",", ":")))
+
+
+def say(text: str) -> None:
+    """One line for the person who watches."""
+    try:
+        sys.stderr.write(printable(text) + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        # The terminal is gone (SIGHUP) or the pipe is closed: what is being done must go on all the same.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it is stderr from now on
+
+
+def printable(text: str) -> str:
+    """Names may hold anything: control characters would move the cursor or forge lines."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    return printable(text).replace("\n", "\\n")
+
+
+def colours_wanted(stream: Any) -> bool:
+    """Only on a terminal, and never against NO_COLOR."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()
+
+
+def paint(text: str, colour: str | None, stream: Any = None) -> str:
+    if colour is None or not colours_wanted(stream or sys.stdout):
+        return text
+    return f"\033[{_COLOURS[colour]}m{text}\033[0m"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, colour_column: int | None = None) -> None:
+    """Columns padded to their widest cell; nothing is cut, so that a pipe gets everything."""
+    body = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(len(line[n]) for line in [list(head), *body]) for n in range(len(head))]
+    data(paint(_padded(head, widths), "dim"))
+    for row in body:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        if colour_column is not None:
+            word = row[colour_column].split(" ")[0]
+            cells[colour_column] = paint(cells[colour_column], STATE_COLOURS.get(word))
+        data("  ".join(cells).rstrip())
+
+
+def _padded(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()

@@ -1,0 +1,122 @@
+"""What can be done to jobs that exist: cancel, pause, resume, retry, remove."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from unjam.errors import Conflict, NotFound
+from unjam.jobs.lifecycle import ACTIVE, RESUMABLE
+from unjam.jobs.model import InputFile, Job, State
+from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.settings import Settings
+from unjam.storage.inputs import inspect
+from unjam.store.port import RequestOutcome, Store
+from unjam.supervise.identity import Identity, open_if_same
+
+
+def cancel(store: Store, job_ids: Sequence[str], *, by: str) -> list[RequestOutcome]:
+    """Ask for an end; jobs that nobody runs are cancelled when this returns."""
+    return store.request_cancel(job_ids, by=by)
+
+
+def kill_now(store: Store, job_ids: Sequence[str]) -> list[str]:
+    """Spare the grace of cancelled jobs that run on this machine; returns those whose processes were killed.
+
+    The guardian is killed, and with it goes its tree: INV-ORPHAN is what makes this safe, and its stored
+    identity is what makes it hit nobody else (INV-STRANGER).
+    """
+    killed = []
+    for job_id in job_ids:
+        for attempt in store.attempts(job_id)[-1:]:
+            if (
+                attempt.ended_at is not None
+                or attempt.identity is None
+                or attempt.host != socket.gethostname()
+            ):
+                continue
+            pidfd = open_if_same(Identity.from_json(attempt.identity))
+            if pidfd is None:
+                continue
+            try:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                killed.append(job_id)
+            finally:
+                os.close(pidfd)
+    return killed
+
+
+def pause(store: Store, job_ids: Sequence[str], *, by: str) -> list[RequestOutcome]:
+    """Ask to stop at the next finished unit and to wait for `resume`."""
+    return store.request_pause(job_ids, by=by, reason=Reason(ReasonCode.INTERRUPTED, f"paused by {by}"))
+
+
+def resume(
+    store: Store, job_ids: Sequence[str], *, by: str, fresh_budgets: bool = False
+) -> list[RequestOutcome]:
+    """Paused, failed and cancelled jobs become queued again and go on from their finished units."""
+    known = {job.id: fresh_inputs(job) for job in store.get_many(job_ids) if job.state in RESUMABLE}
+    return store.resume(job_ids, by=by, fresh_budgets=fresh_budgets, inputs=known)
+
+
+def retry(
+    store: Store,
+    job_ids: Sequence[str],
+    *,
+    by: str,
+    only_failed: bool = False,
+    fresh: bool = False,
+    units: Sequence[str] | None = None,
+) -> list[RequestOutcome]:
+    """Like resume, with fresh budgets. `fresh` forgets all finished units first, `units` only these.
+
+    Raises Conflict when none of the jobs is in a state that can be tried again, or when a unit is unknown.
+    """
+    wanted = RESUMABLE - {State.PAUSED} if only_failed else RESUMABLE
+    jobs = [job for job in store.get_many(job_ids) if job.state in wanted]
+    if only_failed:
+        jobs = [job for job in jobs if job.state is not State.CANCELLED]
+    if not jobs:
+        states = ", ".join(sorted({job.state for job in store.get_many(job_ids)})) or "gone"
+        raise Conflict(f"nothing to try again: {states}; finished work is done anew by `unjam run --force`")
+    if fresh or units is not None:
+        for job in jobs:
+            _drop(store, job, None if fresh else units)
+    return resume(store, [job.id for job in jobs], by=by, fresh_budgets=True)
+
+
+def remove(store: Store, settings: Settings, job_ids: Sequence[str]) -> list[str]:
+    """Forget ended jobs with their logs and unfinished work; outputs stay. Raises Conflict for active."""
+    jobs = store.get_many(job_ids)
+    active = [job for job in jobs if job.state in ACTIVE]
+    if active:
+        raise Conflict(f"{active[0].id} is {active[0].state}; cancel it first: `unjam cancel {active[0].id}`")
+    removed = store.remove([job.id for job in jobs])
+    for job_id in removed:
+        for folder in (settings.work_root / job_id, settings.log_root / job_id):
+            if folder.is_dir():
+                shutil.rmtree(folder)
+    return removed
+
+
+def fresh_inputs(job: Job) -> tuple[InputFile, ...]:
+    """The inputs as they are now: another size or time makes another plan, and the manifest compares them."""
+    return tuple(
+        source if "://" in source.uri or not os.path.exists(source.uri) else inspect(source.uri).file
+        for source in job.spec.inputs
+    )
+
+
+def _drop(store: Store, job: Job, units: Sequence[str] | None) -> None:
+    dropped = store.drop_units(job.id, units=units)
+    if units is not None and (unknown := set(units) - {unit.name for unit in dropped}):
+        raise NotFound(
+            f"{job.id} has no finished unit {', '.join(sorted(unknown))}; see `unjam show --units`"
+        )
+    for unit in dropped:
+        if unit.uri is not None and "://" not in unit.uri:
+            Path(unit.uri).unlink(missing_ok=True)
