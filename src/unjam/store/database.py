@@ -31,6 +31,9 @@ class Database(Protocol):
         """Every row of the statement (with `tail` put behind it). Outside of `write` it commits by itself."""
 
     def one(self, name: str, params: Params = ()) -> Row | None: ...
+    def insert(self, name: str, params: Params) -> int:
+        """Insert one row and tell its number. Raises NotUnique."""
+
     def run(self, name: str, params: Params = ()) -> int:
         """Number of rows changed. Raises NotUnique."""
 

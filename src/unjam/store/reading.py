@@ -128,7 +128,7 @@ def _clause(where: JobFilter) -> tuple[str, dict[str, object]]:
         params["worker_id"] = where.worker_id
     if where.tag is not None:
         clause += (
-            " AND EXISTS (SELECT 1 FROM job_detail AS d, json_each(d.tags) AS t"
+            " AND EXISTS (SELECT 1 FROM job_detail AS d, json_each(d.spec, '$.tags') AS t"
             " WHERE d.job_seq = j.seq AND t.key = :tag AND t.value = :tag_value)"
         )
         params |= {"tag": where.tag[0], "tag_value": where.tag[1]}

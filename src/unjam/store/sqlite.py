@@ -66,6 +66,8 @@ class SqliteDatabase:
         run("PRAGMA synchronous = FULL")
         run("PRAGMA foreign_keys = ON")
         run("PRAGMA temp_store = MEMORY")
+        # KiB; 2 MiB by default: a bulk submission of 20,000 jobs would spill to the WAL and read itself back.
+        run("PRAGMA cache_size = -16000")
 
     # -- transactions ------------------------------------------------------------------------------------
     def write(self) -> _Transaction:
@@ -100,6 +102,14 @@ class SqliteDatabase:
     def one(self, name: str, params: Params = ()) -> Row | None:
         rows = self.all(name, params)
         return rows[0] if rows else None
+
+    def insert(self, name: str, params: Params) -> int:
+        try:
+            number = self._connection.execute(sql(name), params).lastrowid
+        except sqlite3.Error as error:
+            raise self._told(error) from error
+        assert number is not None  # an INSERT always has one
+        return number
 
     def run(self, name: str, params: Params = ()) -> int:
         if self._connection.in_transaction:

@@ -12,7 +12,7 @@ from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.store.base import Base
 from unjam.store.database import NotUnique
 from unjam.store.port import OnDuplicate, Submitted
-from unjam.store.rows import inputs_json, more_json, to_json
+from unjam.store.rows import spec_json
 
 _EVENT = "submitted"
 
@@ -25,8 +25,7 @@ class Submitting(Base):
             with self._db.write():
                 now = self.now()
                 self._require_upstream(job, ())
-                seq = self._next_seq()
-                self._db.run("insert_job", self._job_row(job, seq, None, now))
+                seq = self._db.insert("insert_job", self._job_row(job, None, None, now))
                 self._db.run("insert_detail", _detail_row(job, seq))
                 self._event(seq, _EVENT, now, after="waiting" if job.after else "queued")
                 self._wait_for(job, seq, now)
@@ -113,7 +112,7 @@ class Submitting(Base):
         seq: int = row["seq"]
         return seq
 
-    def _job_row(self, job: NewJob, seq: int, batch_seq: int | None, now: float) -> tuple[object, ...]:
+    def _job_row(self, job: NewJob, seq: int | None, batch_seq: int | None, now: float) -> tuple[object, ...]:
         needs = job.needs
         lane = self._lanes.get((job.queue, job.pipeline, job.priority)) or self._lane(job)
         return (
@@ -212,7 +211,4 @@ class _Taken:
 
 
 def _detail_row(job: NewJob, seq: int) -> tuple[object, ...]:
-    return (
-        seq, job.name, job.pipeline_version, to_json(job.params), inputs_json(job.inputs), to_json(job.tags),
-        more_json(job),
-    )  # fmt: skip
+    return seq, job.name, job.pipeline_version, spec_json(job)

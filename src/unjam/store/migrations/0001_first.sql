@@ -77,22 +77,30 @@ CREATE TABLE job (
     started_at       REAL,
     finished_at      REAL,
 
+    -- The shape of each state. Written as one CASE with the first state first, not as IN lists: those are built
+    -- anew for every row and made a bulk submission a third slower.
     -- INV-ONCE, INV-LOCK: a live job holds one whole lease, any other job holds none.
-    CHECK ((state IN ('running', 'cancelling')) = (lease_expires_at IS NOT NULL)),
-    CHECK ((lease_expires_at IS NULL) = (worker_id IS NULL) AND (worker_id IS NULL) = (host IS NULL)),
-    CHECK ((state = 'running') = (phase IS NOT NULL)),
-    CHECK (phase IN ('starting', 'working', 'verifying', 'publishing')),
-    CHECK ((state = 'cancelling') = (requested IS 'cancel')),
-    CHECK (requested IS NULL OR requested = 'cancel' OR (requested = 'pause' AND state = 'running')),
-    CHECK ((requested IS NULL) = (request_code IS NULL) AND (request_code IS NULL) = (request_message IS NULL)),
     -- INV-TORN: past the point of no return nothing can be asked any more.
-    CHECK (phase IS NOT 'publishing' OR requested IS NULL),
     -- INV-TRUTH: an end has a time and a reason, what goes on has no end.
-    CHECK ((state IN ('succeeded', 'partial', 'skipped', 'failed', 'cancelled')) = (finished_at IS NOT NULL)),
-    CHECK (finished_at IS NULL OR reason_code IS NOT NULL),
-    CHECK ((reason_code IS NULL) = (reason_message IS NULL)),
-    CHECK (state IN ('queued', 'waiting', 'running', 'paused', 'cancelling',
-                     'succeeded', 'partial', 'skipped', 'failed', 'cancelled'))
+    CHECK (CASE
+        WHEN state = 'queued' OR state = 'waiting' OR state = 'paused' THEN
+            lease_expires_at IS NULL AND worker_id IS NULL AND host IS NULL
+            AND phase IS NULL AND requested IS NULL AND finished_at IS NULL
+        WHEN state = 'running' THEN
+            lease_expires_at IS NOT NULL AND worker_id IS NOT NULL AND host IS NOT NULL
+            AND (phase = 'starting' OR phase = 'working' OR phase = 'verifying' OR phase = 'publishing')
+            AND (requested IS NULL OR (requested = 'pause' AND phase <> 'publishing')) AND finished_at IS NULL
+        WHEN state = 'cancelling' THEN
+            lease_expires_at IS NOT NULL AND worker_id IS NOT NULL AND host IS NOT NULL
+            AND phase IS NULL AND requested IS 'cancel' AND finished_at IS NULL
+        WHEN state = 'succeeded' OR state = 'partial' OR state = 'skipped' OR state = 'failed'
+            OR state = 'cancelled' THEN
+            lease_expires_at IS NULL AND worker_id IS NULL AND host IS NULL
+            AND phase IS NULL AND requested IS NULL AND finished_at IS NOT NULL AND reason_code IS NOT NULL
+        ELSE false
+    END IS TRUE),
+    CHECK ((requested IS NULL) = (request_code IS NULL) AND (request_code IS NULL) = (request_message IS NULL)),
+    CHECK ((reason_code IS NULL) = (reason_message IS NULL))
 ) STRICT;
 
 CREATE INDEX job_claim ON job (lane_id, run_at, seq, cpu, memory_bytes, gpu) WHERE state = 'queued';
@@ -110,10 +118,8 @@ CREATE TABLE job_detail (
     job_seq          INTEGER PRIMARY KEY REFERENCES job (seq) ON DELETE CASCADE,
     name             TEXT NOT NULL,
     pipeline_version INTEGER NOT NULL,
-    params           TEXT NOT NULL,
-    inputs           TEXT NOT NULL,
-    tags             TEXT NOT NULL,
-    more             TEXT NOT NULL
+    -- One document: params, inputs, tags and the rest that is not searched. Encoding each by itself cost 8 us more.
+    spec             TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE dependency (
@@ -232,7 +238,7 @@ CREATE TABLE event (
     state_to   TEXT,
     data       TEXT NOT NULL,
     CHECK (state_from IS NULL OR state_to IS NOT NULL),
-    CHECK (state_from IS NOT NULL OR state_to IS NULL OR state_to IN ('queued', 'waiting')),
+    CHECK (state_from IS NOT NULL OR state_to IS NULL OR state_to = 'queued' OR state_to = 'waiting'),
     FOREIGN KEY (state_from, state_to) REFERENCES transition (before, after)
 ) STRICT;
 CREATE INDEX event_job ON event (job_seq, id);

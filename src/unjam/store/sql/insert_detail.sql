@@ -1,2 +1,1 @@
-INSERT INTO job_detail (job_seq, name, pipeline_version, params, inputs, tags, more)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO job_detail (job_seq, name, pipeline_version, spec) VALUES (?, ?, ?, ?)

@@ -1,6 +1,6 @@
 SELECT
     j.*, l.queue, l.pipeline, l.priority, b.id AS batch_id,
-    d.name, d.pipeline_version, d.params, d.inputs, d.tags, d.more,
+    d.name, d.pipeline_version, d.spec,
     p.progress, p.eta_seconds, p.message, p.advanced_at, p.stalled, p.usage
 FROM job AS j
 JOIN lane AS l ON l.id = j.lane_id

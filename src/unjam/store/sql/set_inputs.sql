@@ -1,1 +1,1 @@
-UPDATE job_detail SET inputs = :inputs WHERE job_seq = :job_seq
+UPDATE job_detail SET spec = json_set(spec, '$.inputs', json(:inputs)) WHERE job_seq = :job_seq

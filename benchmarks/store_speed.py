@@ -1,0 +1,145 @@
+"""What the SQLite store costs: submissions against a bare insert (P2), and claims at growing depths (P4)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from unjam.jobs.model import AttemptEnd, AttemptState, Capacity, InputFile, Lease, NewBatch, NewJob, State
+from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.store import Store, open_store
+
+T = TypeVar("T")
+
+ROUNDS = 8
+SINGLE = 250
+BULK = 10_000
+CLAIMS = 200
+DEPTHS = (1_000, 100_000)
+DEEPEST = 1_000_000
+
+# The least that a durable queue can write: one row with its payload, found again by state and age.
+BARE = (
+    "CREATE TABLE job (id INTEGER PRIMARY KEY, queue TEXT NOT NULL, state INTEGER NOT NULL DEFAULT 0,"
+    " prio INTEGER NOT NULL DEFAULT 0, run_at REAL NOT NULL DEFAULT 0, attempt INTEGER NOT NULL DEFAULT 0,"
+    " owner TEXT, lease REAL, payload TEXT NOT NULL, result TEXT)",
+    "CREATE INDEX job_ready ON job (queue, prio, id) WHERE state = 0",
+    "CREATE INDEX job_lease ON job (lease) WHERE state = 1",
+)
+INSERT = "INSERT INTO job (queue, payload) VALUES (?, ?)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the figures; 0 when bulk submission and the claim's flatness are within their targets."""
+    parser = argparse.ArgumentParser(prog="store_speed", description=__doc__)
+    parser.add_argument("--all", action="store_true", help="claims at 1,000,000 queued jobs too")
+    parser.add_argument("--dir", help="where the databases go (default: the folder for temporary files)")
+    options = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(dir=options.dir) as folder:
+        bulk = _submissions(Path(folder))
+        flat = _claims(Path(folder), (*DEPTHS, DEEPEST) if options.all else DEPTHS)
+    return 0 if bulk >= 50_000 and flat <= 1.5 else 1
+
+
+def _submissions(folder: Path) -> float:
+    bare = sqlite3.connect(folder / "bare.db", isolation_level=None)
+    for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", *BARE):
+        bare.execute(statement)
+    store = open_store(f"sqlite:///{folder}/submit.db")
+    store.submit(_job(0, "warm"))
+    bare_us: list[float] = []
+    ours_us: list[float] = []
+    bare_bulk: list[float] = []
+    ours_bulk: list[float] = []
+    for number in range(ROUNDS):
+        # Alternating: the machine is never equally busy twice.
+        jobs = [_job(i, f"single{number}") for i in range(SINGLE)]
+        payloads = [_payload(job) for job in jobs]
+        bare_us.append(_cpu(lambda rows: [bare.execute(INSERT, ("q", row)) for row in rows], payloads))
+        ours_us.append(_cpu(lambda rows: [store.submit(job) for job in rows], jobs))
+        many = [_job(i, f"bulk{number}") for i in range(BULK)]
+        rows = [("q", _payload(job)) for job in many]
+        bare_bulk.append(_cpu(lambda rows: _bare_many(bare, rows), rows))
+        ours_bulk.append(_cpu(lambda new: _submit_batch(store, new), many))
+    store.close()
+    bare.close()
+    one, floor = statistics.median(ours_us), statistics.median(bare_us)
+    rate, bare_rate = 1e6 / statistics.median(ours_bulk), 1e6 / statistics.median(bare_bulk)
+    print(f"P2 submit one by one   {one:7.1f} us CPU   bare insert {floor:6.1f} us   ratio {one / floor:.2f}")
+    print(f"P2 submit {BULK:,} at once {rate:8,.0f} a second   bare {bare_rate:9,.0f} a second   (CPU)")
+    return rate
+
+
+def _claims(folder: Path, depths: Sequence[int]) -> float:
+    costs: dict[int, float] = {}
+    for depth in depths:
+        store = open_store(f"sqlite:///{folder}/claim{depth}.db")
+        for start in range(0, depth, BULK):
+            store.submit_many([_job(i, "depth") for i in range(start, min(depth, start + BULK))])
+        _claim_and_end(store, 20)
+        runs = [_cpu(lambda _: _claim_and_end(store, CLAIMS // 4), [None]) / (CLAIMS // 4) for _ in range(4)]  # noqa: B023
+        costs[depth] = statistics.median(runs)
+        store.close()
+        print(f"P4 claim and end at {depth:9,} queued {costs[depth]:7.1f} us CPU")
+    flat = max(costs.values()) / min(costs.values())
+    print(f"P4 dearest depth over cheapest: {flat:.2f}")
+    return flat
+
+
+def _claim_and_end(store: Store, times: int) -> None:
+    room = Capacity("bench", cpu=4, memory_bytes=1 << 40, gpu=0, free_slots=1)
+    for _ in range(times):
+        claim = store.claim("worker", capacity=room, queues=None, pipelines=["convert"], ttl=30)[0]
+        done = Reason(ReasonCode.OK, "done")
+        end = AttemptEnd(AttemptState.SUCCEEDED, done, State.SUCCEEDED, done, claim.job.counters)
+        store.end(Lease(claim.job.id, claim.lease.fence), end)
+
+
+def _submit_batch(store: Store, jobs: Sequence[NewJob]) -> None:
+    store.submit_many(jobs, batch=NewBatch(f"batch of {jobs[0].id}", "bench"))
+
+
+def _bare_many(connection: sqlite3.Connection, rows: Sequence[tuple[str, str]]) -> None:
+    connection.execute("BEGIN")
+    connection.executemany(INSERT, rows)
+    connection.execute("COMMIT")
+
+
+def _cpu(action: Callable[[Sequence[T]], object], items: Sequence[T]) -> float:
+    """Microseconds of CPU for one item; this process's own, system calls included."""
+    start = time.process_time()
+    action(items)
+    return (time.process_time() - start) / len(items) * 1e6
+
+
+def _job(number: int, kind: str) -> NewJob:
+    name = f"take-{number:06d}.mov"
+    return NewJob(
+        id=f"{kind}-{number:012d}",
+        pipeline="convert",
+        pipeline_version=1,
+        params={"preset": "hls", "crf": 23, "segment_seconds": 60},
+        inputs=(InputFile(name, f"/media/in/{name}", 123_456_789, 1_700_000_000_000_000_000),),
+        output_dir="/media/out",
+        output_path=f"/media/out/{kind}/{name}",
+        name=name,
+        dedupe_key=f"{kind}{number:032x}",
+    )
+
+
+def _payload(job: NewJob) -> str:
+    """The same facts as one JSON text."""
+    file = job.inputs[0]
+    inputs = [file.name, file.uri, file.size_bytes, file.mtime_ns]
+    return json.dumps([job.id, dict(job.params), inputs, job.output_dir, job.output_path, job.dedupe_key])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
