@@ -139,7 +139,7 @@ def grow_memory(_payload: Payload, _channel: socket.socket) -> int:
         time.sleep(0.02)
 
 
-# -- every way to hang ------------------------------------------------------------------------------------------
+# -- every way to hang -------------------------------------------------------------------------------------
 
 
 def _native_sleep() -> None:

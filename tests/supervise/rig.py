@@ -1,4 +1,5 @@
-"""Building blocks of the supervision tests: launchers that surely close, specs with defaults, forked helpers."""
+"""Building blocks of the supervision tests: launchers that surely close, specs with defaults, forked
+helpers."""
 
 import asyncio
 import os

@@ -1,4 +1,5 @@
-"""kill -9 and SIGSTOP of each of our processes, one at a time: what must go goes, what must stay stays (INV-ORPHAN)."""
+"""kill -9 and SIGSTOP of each of our processes, one at a time: what must go goes, what must stay stays
+(INV-ORPHAN)."""
 
 import asyncio
 import json

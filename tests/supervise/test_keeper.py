@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,10 @@ class Kept:
     def lines(self, name: str) -> list[str]:
         path = self.folder / name
         return path.read_text().split() if path.exists() else []
+
+
+def _has_lines(kept: Kept, name: str, count: int) -> bool:
+    return len(kept.lines(name)) == count
 
 
 @pytest.fixture
@@ -98,7 +104,7 @@ def test_a_crash_is_restarted_with_growing_pauses(kept: Kept) -> None:
     assert kept.process
     assert kept.process.wait(20) == 0
     lives = [float(one) for one in kept.lines("lives")]
-    pauses = [after - before for before, after in zip(lives, lives[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(lives)]
     assert len(pauses) == 4
     assert all(got >= want for got, want in zip(pauses, (0.1, 0.2, 0.4, 0.8), strict=True))
     assert pauses[3] < 3.0
@@ -142,7 +148,7 @@ def test_every_signal_counts(kept: Kept) -> None:
     wait_until((kept.folder / "up").exists, what="the child")
     for count in (1, 2, 3):
         process.send_signal(signal.SIGINT)
-        wait_until(lambda wanted=count: len(kept.lines("seen")) == wanted, what=f"signal {count}")
+        wait_until(partial(_has_lines, kept, "seen", count), what=f"signal {count}")
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 128 + signal.SIGTERM
     assert kept.lines("seen") == ["2"] * 3
@@ -176,7 +182,8 @@ def test_the_child_has_its_own_session_and_knows_its_keeper(kept: Kept) -> None:
 
 
 def test_it_is_light(kept: Kept) -> None:
-    """It stays for the life of the worker and must not be able to fail: no asyncio, no json, nothing of ours else."""
+    """It stays for the life of the worker and must not be able to fail: no asyncio, no json, nothing of ours
+    else."""
     code = "import sys, unjam.supervise.keeper; print(*sorted(sys.modules))"
     run = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
@@ -224,7 +231,8 @@ def test_when_its_parent_dies_the_child_is_asked_to_end(kept: Kept) -> None:
 
 @pytest.mark.parametrize("victim", ["worker", "keeper"])
 def test_with_a_real_worker_one_death_leaves_nothing(kept: Kept, tmp_path: Path, victim: str) -> None:
-    """kill -9 of the worker: the keeper sweeps. kill -9 of the keeper: the worker notices, drains and exits 75."""
+    """kill -9 of the worker: the keeper sweeps. kill -9 of the keeper: the worker notices, drains and exits
+    75."""
     mark = new_mark(13)
     token = f"{os.getpid()}22"
     options = {"mark": mark, "log": str(tmp_path / "log"), "containment": "tree", "attempts": payloads(token)}

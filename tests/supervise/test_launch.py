@@ -193,7 +193,7 @@ def test_a_new_log_is_for_its_owner_only_and_a_kill_loses_no_line(tmp_path: Path
 def test_a_log_that_cannot_be_opened_is_a_failed_launch(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with launcher() as one:
-            with pytest.raises(LaunchFailed, match="log .*missing"):
+            with pytest.raises(LaunchFailed, match=r"log .*missing"):
                 await one.launch(spec(tmp_path / "missing"))
 
     run(scenario)

@@ -201,7 +201,8 @@ def test_memory_over_the_limit_ends_the_tree(tmp_path: Path) -> None:
             tree.go(math.inf)
             end = await tree.done()
             assert (end.signal, end.reason) == (signal.SIGKILL, "memory")
-            # 200 MB/s: a tenth of a second of sampling above 80 % lets 20 MB slip by, a slow machine a few more.
+            # 200 MB/s: a tenth of a second of sampling above 80 % lets 20 MB slip by, a slow machine a few
+            # more.
             assert limit < end.peak_rss_bytes < 2 * limit
 
     run(scenario)

@@ -1,6 +1,7 @@
 """Messages with descriptors over a SEQPACKET pair."""
 
 import os
+import socket
 
 import pytest
 
@@ -44,5 +45,9 @@ def test_a_full_socket_says_so() -> None:
     with ours, theirs:
         ours.setblocking(False)
         with pytest.raises(BlockingIOError):
-            for _ in range(100_000):
-                protocol.send(ours, {"op": "beat"})
+            fill(ours)
+
+
+def fill(sock: socket.socket) -> None:
+    for _ in range(100_000):
+        protocol.send(sock, {"op": "beat"})

@@ -1,7 +1,7 @@
 """A small but real worker for tests that kill one: `python -m tests.supervise.worker JSON`.
 
-Launches the attempts it is told of, prints one JSON line when all have announced themselves, and lives until it is
-asked to end, which it does as a worker should.
+Launches the attempts it is told of, prints one JSON line when all have announced themselves, and lives until
+it is asked to end, which it does as a worker should.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ from unjam.supervise.launch import Launcher, LaunchSpec, Limits
 
 
 async def work(options: dict[str, Any]) -> int:
-    """options: `mark`, `log`, `containment`, `attempts` (payloads), `entry`, `deadline`. Returns the exit code."""
+    """options: `mark`, `log`, `containment`, `attempts` (payloads), `entry`, `deadline`. Returns the exit
+    code."""
     linux.set_name("uj-worker")
     loop = asyncio.get_running_loop()
     ending: asyncio.Future[int] = loop.create_future()

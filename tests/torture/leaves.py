@@ -1,7 +1,7 @@
 """The job that misbehaves: everything a job can leave behind that a naive supervisor does not find.
 
-A plain child, a child in its own session, a double-forked daemon, a double-forked daemon with an empty environment and
-no open files, and a hopper that never keeps one pid for longer than a few milliseconds.
+A plain child, a child in its own session, a double-forked daemon, a double-forked daemon with an empty
+environment and no open files, and a hopper that never keeps one pid for longer than a few milliseconds.
 """
 
 import os
@@ -46,7 +46,8 @@ def grow(token: str, hop: float = 0.003) -> None:
 
 
 def daemon(command: list[str], scrub: bool = False) -> None:
-    """The classic double fork; `scrub`: with no environment and no files, as `env -i` and a careful daemon do."""
+    """The classic double fork; `scrub`: with no environment and no files, as `env -i` and a careful daemon
+    do."""
     middle = os.fork()
     if middle == 0:
         os.setsid()
