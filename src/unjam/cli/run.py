@@ -105,6 +105,8 @@ class PipelineCommand(click.Command):
         return [*own[:1], *extra, *own[1:], *super().get_params(ctx)[len(own) :]]
 
     def _own_options(self) -> list[click.Parameter]:
+        from pydantic_core import PydanticUndefined
+
         from unjam.pipelines import registry
 
         fields = registry.get(self._pipeline).params.model_fields
@@ -112,7 +114,8 @@ class PipelineCommand(click.Command):
             click.Option(
                 [f"--{name.replace('_', '-')}", f"param_{name}"],
                 metavar="VALUE",
-                help=f"{field.description or name} [default: {field.default}]",
+                help=(field.description or name)
+                + ("" if field.default in (None, PydanticUndefined) else f" [default: {field.default}]"),
             )
             for name, field in fields.items()
         ]
