@@ -27,7 +27,7 @@ class JobProgress:
         self._fractions: dict[str, float] = {}
         self._value = 0.0
         self._published = False
-        self._seen: list[tuple[float, float]] = []
+        self._advances: list[tuple[float, float]] = []
 
     def add_stage(self, name: str, weight: float) -> None:
         """A stage that was not known before; a known one keeps its weight."""
@@ -35,16 +35,18 @@ class JobProgress:
 
     def update(self, stage: str, fraction: float, now: float) -> float:
         """The stage is that far (0..1); returns the job's progress. A smaller fraction is ignored."""
+        before = self._value
         self._advance(stage, fraction)
-        self._seen.append((now, self._value))
-        if len(self._seen) > _KEPT:
-            self._seen = self._seen[:-1:2] + self._seen[-1:]
+        if not self._advances or self._value > before:
+            self._advances.append((now, self._value))
+        if len(self._advances) > _KEPT:
+            self._advances = self._advances[:-1:2] + self._advances[-1:]
         return self._value
 
     def start_at(self, stage: str, fraction: float, now: float) -> float:
         """The stage begins that far because units of earlier attempts hold: it says nothing about speed."""
         self._advance(stage, fraction)
-        self._seen = [(now, self._value)]
+        self._advances = [(now, self._value)]
         return self._value
 
     def publish(self) -> None:
@@ -64,15 +66,22 @@ class JobProgress:
         """Seconds still to go at the rate of the younger half of what was seen; None while unknown."""
         if self._published:
             return 0.0
-        if not self._seen or now - self._seen[0][0] < ETA_AFTER:
+        if len(self._advances) < 2 or now - self._advances[0][0] < ETA_AFTER:
             return None
         # Half of the time seen, not a fixed window: a long job commits its units in jumps far apart.
-        since = max(self._seen[0][0], min(now - ETA_AFTER, (self._seen[0][0] + now) / 2))
-        start = next((s for s in reversed(self._seen) if s[0] <= since), self._seen[0])
-        moved, took = self._value - start[1], now - start[0]
+        half = (self._advances[0][0] + now) / 2
+        older = [moment for moment in self._advances[:-1] if moment[0] <= half]
+        started, start = older[-1] if older else self._advances[0]
+        ended, end = self._advances[-1]
+        moved, took, since = end - start, ended - started, now - ended
         if moved < ETA_MOVED or took <= 0:
             return None
-        return (1.0 - self._value) * took / moved
+        # From jump to jump: what has been done since the last one is not seen yet, but it is done. Only where
+        # the next jump is overdue the silence counts as slowness.
+        steps = len(self._advances) - max(1, len(older))
+        if since > 2 * took / steps:
+            took, since = took + since, 0.0
+        return max(0.0, (1.0 - self._value) * took / moved - since)
 
     def _advance(self, stage: str, fraction: float) -> None:
         if stage not in self._weights:
