@@ -12,8 +12,9 @@ from typing import Any
 
 from tests.reaper import PR_SET_CHILD_SUBREAPER, prctl
 from unjam.supervise import linux
-from unjam.supervise.launch import Launcher, LaunchSpec, Limits, Tree
+from unjam.supervise.launch import Launcher, LaunchSpec, Limits
 from unjam.supervise.mark import new_mark
+from unjam.supervise.portable import AnyTree
 
 ENTRIES = "tests.supervise.entries"
 
@@ -51,7 +52,7 @@ def spec(folder: Path, entry: str = "nothing", **options: Any) -> LaunchSpec:
     )
 
 
-async def hear(tree: Tree, timeout: float = 10.0) -> bytes:
+async def hear(tree: AnyTree, timeout: float = 10.0) -> bytes:
     """One message of the attempt."""
     async with asyncio.timeout(timeout):
         return await asyncio.get_running_loop().sock_recv(tree.channel, 65536)

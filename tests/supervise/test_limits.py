@@ -208,11 +208,13 @@ def test_memory_over_the_limit_ends_the_tree(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_usage_is_plausible(tmp_path: Path) -> None:
+@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.root)])
+def test_usage_is_plausible(tmp_path: Path, containment: str) -> None:
     async def scenario() -> None:
         async with launcher() as one:
             ballast = 64 << 20
-            tree = await one.launch(spec(tmp_path, "spin", payload={"bytes": ballast, "seconds": 2.5}))
+            payload = {"bytes": ballast, "seconds": 2.5}
+            tree = await one.launch(spec(tmp_path, "spin", payload=payload, containment=containment))
             seen: list[Usage] = []
             tree.on_usage = seen.append
             tree.go(math.inf)

@@ -40,6 +40,16 @@ def test_a_peer_that_died_with_unread_messages_is_an_end() -> None:
         assert protocol.receive(ours) == (None, [])
 
 
+def test_the_last_words_of_a_peer_that_left_messages_unread_are_heard() -> None:
+    ours, theirs = protocol.pair()
+    with ours:
+        protocol.send(theirs, {"ev": "done"})
+        protocol.send(ours, {"op": "renew, crossing it"})
+        theirs.close()
+        assert protocol.receive(ours) == ({"ev": "done"}, [])
+        assert protocol.receive(ours) == (None, [])
+
+
 def test_a_full_socket_says_so() -> None:
     ours, theirs = protocol.pair()
     with ours, theirs:

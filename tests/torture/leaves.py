@@ -48,15 +48,20 @@ def grow(token: str, hop: float = 0.003) -> None:
 def daemon(command: list[str], scrub: bool = False) -> None:
     """The classic double fork; `scrub`: with no environment and no files, as `env -i` and a careful daemon
     do."""
+    running, not_yet = os.pipe()  # closed by exec: when this returns, the daemon is what it will be
     middle = os.fork()
     if middle == 0:
         os.setsid()
         if os.fork() == 0:
             if scrub:
-                os.closerange(3, 4096)
+                os.closerange(3, not_yet)
+                os.closerange(not_yet + 1, 4096)
             os.execve(command[0], command, {} if scrub else dict(os.environ))
         os._exit(0)
+    os.close(not_yet)
     os.waitpid(middle, 0)
+    os.read(running, 1)
+    os.close(running)
 
 
 def hopper(hop: float) -> None:

@@ -236,7 +236,7 @@ class Guardian:
 
     def _sample(self) -> float:
         """Tell the worker what the tree uses; returns seconds until the next sample."""
-        cpu, rss, processes = sample_tree(os.getpid())
+        cpu, rss, processes = sample_tree(os.getpid(), uncounted=self._top if self._report_fd >= 0 else 0)
         own = resource.getrusage(resource.RUSAGE_CHILDREN)
         # A child whose parent ignores SIGCHLD takes its time with it: never let the total go back.
         self._cpu = max(self._cpu, cpu + own.ru_utime + own.ru_stime)

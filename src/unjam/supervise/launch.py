@@ -115,6 +115,7 @@ class Launcher:
             await tree.done()
         for zygote in list(self._zygotes.values()):
             zygote.kill_and_reap()
+        await asyncio.gather(*self._sweeps)
         await self._sweep(None)
         if self._worker_pidfd >= 0:
             os.close(self._worker_pidfd)
@@ -248,7 +249,9 @@ class Launcher:
             now = linux.boottime()
             if tree is not None and strangers and now - began > STUCK_AFTER and now >= next_report:
                 next_report = now + STUCK_AFTER
-                states = tuple(stat.state if (stat := linux.proc_stat(pid)) else "?" for pid in strangers)
-                tree.report_stuck(tuple(strangers), states)
+                # Below them too: PID 1 of a namespace only waits for the one that is really stuck.
+                left = [*strangers, *(below for pid in strangers for below in linux.descendants(pid))]
+                states = tuple(stat.state if (stat := linux.proc_stat(pid)) else "?" for pid in left)
+                tree.report_stuck(tuple(left), states)
         if tree is not None:
             tree.orphan_end(len(killed))

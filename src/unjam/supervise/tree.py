@@ -23,7 +23,7 @@ class Tree:
     """One attempt's process tree. Made by Launcher.launch(); all methods belong to the event loop's thread.
 
     identity: the guardian's. Store it, then call `go`: nothing of the attempt runs before.
-    channel: the worker's end of a SEQPACKET pair, non-blocking; the attempt has the other.
+    channel: the worker's end of a SEQPACKET pair, non-blocking; the attempt has the other. Yours to close.
     """
 
     def __init__(self, limits: Limits, ctl: socket.socket, channel: socket.socket) -> None:
@@ -205,7 +205,7 @@ class Tree:
         if self._end is not None:
             self._finish(self._end)
         else:
-            self._lost = self._lost or "the guardian was killed"
+            self._lost = self._lost or self._asked or "the guardian was killed"
             self.on_orphaned(self)
 
     def _reap(self, tries: int) -> None:
