@@ -1,9 +1,10 @@
-"""What a pipeline is: a named, versioned function with typed parameters, and what the engine must know before it runs."""
+"""What a pipeline is: a named, versioned function with typed parameters, and what the engine must know before
+it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from unjam.errors import UsageError
@@ -14,11 +15,10 @@ if TYPE_CHECKING:
     from unjam.pipelines.params import Params
 
 PipelineFunction = Callable[["Context", Any], None]
-MEDIA_SUFFIXES = frozenset(
-    ".3g2 .3gp .asf .avi .dv .flv .m1v .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .rm .swf .ts .vob "
-    ".webm .wmv".split()
-)
-AUDIO_SUFFIXES = frozenset(".aac .ac3 .aiff .flac .m4a .mka .mp2 .mp3 .oga .ogg .opus .wav .wma".split())
+_VIDEO = "3g2 3gp asf avi dv flv m1v m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogv rm swf ts vob webm wmv"
+_AUDIO = "aac ac3 aiff flac m4a mka mp2 mp3 oga ogg opus wav wma"
+MEDIA_SUFFIXES = frozenset(f".{name}" for name in _VIDEO.split())
+AUDIO_SUFFIXES = frozenset(f".{name}" for name in _AUDIO.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class PipelineDef:
     preload: tuple[str, ...] = ()
     """Modules the zygote imports (imports only) so that an attempt starts in milliseconds."""
     isolation: Literal["fork", "spawn"] = "fork"
-    limits: JobLimits = JobLimits()
+    limits: JobLimits = field(default_factory=JobLimits)
     suffix_of: Callable[[Any, InputFile], str | None] | None = None
     needs_of: Callable[[Any, int], Needs] | None = None
 
@@ -45,7 +45,8 @@ class PipelineDef:
         return self.params.parse(values, pipeline=self.name)
 
     def output_suffix(self, params: Params, source: InputFile) -> str | None:
-        """Suffix of the main output (".mp4"), or None when the pipeline publishes no file named by the engine."""
+        """Suffix of the main output (".mp4"), or None when the pipeline publishes no file named by the
+        engine."""
         return self.suffix_of(params, source) if self.suffix_of else None
 
     def needs(self, params: Params, cpus: int) -> Needs:
@@ -67,8 +68,8 @@ def pipeline(
     output_suffix: Callable[[Any, InputFile], str | None] | None = None,
     needs: Callable[[Any, int], Needs] | None = None,
 ) -> Callable[[PipelineFunction], PipelineDef]:
-    """Declare a pipeline. The decorated function takes `(ctx: Context, params: P)`; P is read from its annotation
-    when `params` is not given.
+    """Declare a pipeline. The decorated function takes `(ctx: Context, params: P)`; P is read from its
+    annotation when `params` is not given.
 
     >>> @pipeline("loudness", version=1)
     ... def loudness(ctx: Context, params: LoudnessParams) -> None: ...

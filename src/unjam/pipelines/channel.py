@@ -18,7 +18,8 @@ class Channel(Protocol):
         """Tell; no answer is awaited."""
 
     def ask(self, message: Message) -> Message:
-        """Ask, and return the answer. Raises LeaseLost when the worker is gone, UnjamError when it refuses."""
+        """Ask, and return the answer. Raises LeaseLost when the worker is gone, UnjamError when it
+        refuses."""
 
     def why_stopped(self) -> Stop | None:
         """What the worker said before it had the attempt signalled, if anything."""

@@ -18,7 +18,7 @@ from unjam.jobs.messages import Finished, InputProbed, StageEnded, StageStarted,
 from unjam.jobs.model import InputFile
 from unjam.pipelines.channel import Channel
 from unjam.pipelines.stage import Stage, Stopped
-from unjam.pipelines.tools import ToolResult, run_tool
+from unjam.pipelines.tools import STOP_SECONDS, ToolResult, run_tool
 from unjam.storage.staging import part_path, staged_output
 
 __all__ = ["Attempt", "Context", "Stopped"]
@@ -92,12 +92,14 @@ class Context:
         return self.attempt.cpus
 
     def check_input_unchanged(self) -> None:
-        """Raise InputBad when the first input is not the file it was at the first call: half of one film and half of
-        another is worse than no film."""
-        path = self.input
+        """Raise InputBad when the first input is not the file it was at submission or at the first call: half
+        of one film and half of another is worse than no film, and the manifest would name the wrong one."""
+        path, told = self.input, self.inputs[0]
         now = path.stat()
         stamp = (now.st_size, now.st_mtime_ns, now.st_ino)
         if self._input_stamp is None:
+            if told.size_bytes not in (None, now.st_size) or told.mtime_ns not in (None, now.st_mtime_ns):
+                raise InputBad(f"{path}: changed since the job was submitted; submit it again")
             self._input_stamp = stamp
         elif self._input_stamp != stamp:
             raise InputBad(f"{path}: changed while the job was running; run it again on the new file")
@@ -108,7 +110,8 @@ class Context:
 
     def log(self, text: str) -> None:
         """One line in the attempt's log."""
-        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        sys.stderr.flush()
 
     # -- stages ---------------------------------------------------------------------------------------------
     @contextmanager
@@ -123,8 +126,9 @@ class Context:
     ) -> Iterator[Stage]:
         """A step with its own progress, limits and log section.
 
-        `weight`: share of the whole job. `stall_after`: seconds without advance while the tree's CPU is idle before the
-        stage counts as stalled; `busy_after`: the same while it is busy. `timeout`: seconds the stage may take.
+        `weight`: share of the whole job. `stall_after`: seconds without advance while the tree's CPU is idle
+        before the stage counts as stalled; `busy_after`: the same while it is busy. `timeout`: seconds the
+        stage may take.
         """
         self.log(f"-- {name}")
         self._channel.send(StageStarted(name, weight, stall_after, busy_after, timeout))
@@ -147,16 +151,26 @@ class Context:
         argv: Sequence[str | Path],
         *,
         on_output: Callable[[bytes], None] | None = None,
+        on_tick: Callable[[], None] | None = None,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         check: bool = True,
+        patience: float | None = STOP_SECONDS,
     ) -> ToolResult:
-        """Run a tool: stdin closed, stderr to the attempt's log, stdout to the log or to `on_output`.
+        """Run a tool: stdin closed, stderr to the attempt's log, stdout to the log or to `on_output`;
+        `on_tick` is called a few times a second meanwhile. See `tools.run_tool`.
 
         Raises ToolMissing, and ToolFailed (with the end of what it said) unless `check` is off.
         """
         return run_tool(
-            argv, log_path=self.attempt.log_path, on_output=on_output, cwd=cwd, env=env, check=check
+            argv,
+            log_path=self.attempt.log_path,
+            on_output=on_output,
+            on_tick=on_tick,
+            cwd=cwd,
+            env=env,
+            check=check,
+            patience=patience,
         )
 
     # -- outputs --------------------------------------------------------------------------------------------
@@ -182,8 +196,8 @@ class Context:
     ) -> None:
         """Hand over a finished output: a file, text, bytes, or something to be written as JSON.
 
-        `name` is the final file name in the output folder; None is the job's main output. The file takes its name only
-        when the whole job has ended well (INV-TORN).
+        `name` is the final file name in the output folder; None is the job's main output. The file takes its
+        name only when the whole job has ended well (INV-TORN).
         """
         if name is None:
             if self.attempt.output_path is None:
@@ -218,7 +232,8 @@ class Context:
         return part
 
     def finish(self, manifest: Callable[[list[dict[str, Any]]], Mapping[str, Any]] | None) -> None:
-        """Called by the runner after the pipeline: fsync, hash and hand over everything published, the manifest last."""
+        """Called by the runner after the pipeline: fsync, hash and hand over everything published, the
+        manifest last."""
         outputs = []
         if self._published:
             with self.stage("seal", weight=0.05, stall_after=60.0, busy_after=600.0) as stage:
@@ -247,4 +262,3 @@ class Context:
         return staged_output(
             part, final, name=final.name, kind="manifest", media=None, on_bytes=lambda _: None
         )
-

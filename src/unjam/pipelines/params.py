@@ -18,7 +18,8 @@ class Params(BaseModel):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, pipeline: str) -> Self:
-        """Validate `values` (strings from a command line or JSON). Raises UsageError naming parameter and way out."""
+        """Validate `values` (strings from a command line or JSON). Raises UsageError naming parameter and way
+        out."""
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:

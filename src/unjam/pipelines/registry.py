@@ -20,7 +20,8 @@ ENTRY_POINT_GROUP = "unjam.pipelines"
 
 
 def names(modules: Sequence[str] = ()) -> tuple[str, ...]:
-    """Every pipeline that can be run here. `modules` are dotted names whose PipelineDef attributes count too."""
+    """Every pipeline that can be run here. `modules` are dotted names whose PipelineDef attributes count
+    too."""
     found = set(BUILT_IN) | set(_from_modules(modules))
     found |= {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
     return tuple(sorted(found))
@@ -50,8 +51,8 @@ class Start:
 
 
 def start_of(name: str, modules: Sequence[str] = ()) -> Start:
-    """How attempts of `name` are started. Pipelines that ship with unjam are not imported for this: the worker of a
-    machine stays small whatever its pipelines load. Raises NotFound."""
+    """How attempts of `name` are started. Pipelines that ship with unjam are not imported for this: the
+    worker of a machine stays small whatever its pipelines load. Raises NotFound."""
     if name in BUILT_IN:
         return Start((BUILT_IN[name].partition(":")[0],), "fork")
     definition = get(name, modules)

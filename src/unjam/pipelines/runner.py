@@ -1,4 +1,5 @@
-"""The first code of ours inside an attempt: builds the Context, runs the pipeline, tells the worker how it ended."""
+"""The first code of ours inside an attempt: builds the Context, runs the pipeline, tells the worker how it
+ended."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def main(payload: dict[str, Any], sock: socket.socket) -> int:
     except LeaseLost as error:
         context.log(f"stopping: {error}")
         return EXIT_STOPPED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a pipeline raises is told to the worker
         told = explain(error)
         if told.code is ReasonCode.INTERNAL_ERROR:
             traceback.print_exc()

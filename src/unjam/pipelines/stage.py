@@ -19,7 +19,8 @@ REPORT_EVERY = 0.25
 
 
 class Stopped(BaseException):
-    """The attempt was asked to stop. A BaseException, so that a pipeline's `except Exception` cannot keep it alive."""
+    """The attempt was asked to stop. A BaseException, so that a pipeline's `except Exception` cannot keep it
+    alive."""
 
     def __init__(self, why: str, message: str = "") -> None:
         super().__init__(message or why)
@@ -28,7 +29,8 @@ class Stopped(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class UnitSpec:
-    """A unit to do. `weight` is its share of the stage, `suffix` that of its file, `data` whatever the pipeline needs."""
+    """A unit to do. `weight` is its share of the stage, `suffix` that of its file, `data` whatever the
+    pipeline needs."""
 
     name: str
     weight: float = 1.0
@@ -85,7 +87,9 @@ class Stage:
     # -- progress -------------------------------------------------------------------------------------------
     def progress(self, fraction: float, *, evidence: str, message: str = "") -> None:
         """How much of the stage is done (0..1). Called as often as you like; sent a few times a second."""
-        self._report(Progress(self.name, min(1.0, max(0.0, fraction)), evidence, message), final=fraction >= 1.0)
+        self._report(
+            Progress(self.name, min(1.0, max(0.0, fraction)), evidence, message), final=fraction >= 1.0
+        )
 
     def unit_progress(self, unit: Unit, fraction: float, evidence: str, message: str) -> None:
         fraction = min(1.0, max(0.0, fraction))
@@ -103,8 +107,8 @@ class Stage:
     def plan(self, body: Mapping[str, Any], *, revise: bool = False) -> Mapping[str, Any]:
         """Store what this stage decided, or find again what an earlier attempt stored.
 
-        The same body keeps the units committed under it; another one voids them, and an event says so. With `revise`
-        the new body replaces the plan and the committed units stay. Returns the plan in force.
+        The same body keeps the units committed under it; another one voids them, and an event says so. With
+        `revise` the new body replaces the plan and the committed units stay. Returns the plan in force.
         """
         answer = self._channel.ask(PlanProposed(self.name, digest_of(body), body, revise))
         if not isinstance(answer, PlanAccepted):
@@ -127,7 +131,8 @@ class Stage:
         self.committed[row["name"]] = CommittedUnit(row["name"], path, row.get("result"))
 
     def units(self, specs: Sequence[UnitSpec]) -> Iterator[Unit]:
-        """The units still to do, in order. Committed ones are in `committed`, the new ones join it as they commit."""
+        """The units still to do, in order. Committed ones are in `committed`, the new ones join it as they
+        commit."""
         self._total = sum(s.weight for s in specs)
         self._done = sum(s.weight for s in specs if s.name in self.committed)
         self._count = sum(1 for s in specs if s.name in self.committed)

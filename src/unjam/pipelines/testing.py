@@ -68,7 +68,7 @@ def local_context(
     tmp: Path, source: Path | None, output: Path | None, channel: MemoryChannel | None = None, **changes: Any
 ) -> Context:
     """A Context over a MemoryChannel: `source` as its input, `output` as its main output."""
-    inputs = ()
+    inputs: tuple[InputFile, ...] = ()
     if source is not None:
         stat = source.stat()
         inputs = (InputFile(source.name, str(source), stat.st_size, stat.st_mtime_ns),)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unjam.errors import ToolMissing, UnjamError
+from unjam.errors import ToolMissing, UnjamError, UsageError
 from unjam.jobs.reasons import ReasonCode
 
 STOP_SECONDS = 3.0
-"""How long a tool may take to end after TERM when its attempt is stopping; the guardian kills what is left."""
+"""How long a tool may take to end after TERM when its attempt is stopping; the guardian kills what is
+left."""
 TAIL_BYTES = 4000
+PIPE_BYTES = 65536
+"""All that a pipe holds (the kernel's default), so that one read empties it."""
+TICK = 0.25
+"""Seconds between two looks at a tool that says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +54,18 @@ def run_tool(
     *,
     log_path: str,
     on_output: Callable[[bytes], None] | None = None,
+    on_tick: Callable[[], None] | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     check: bool = True,
+    patience: float | None = STOP_SECONDS,
 ) -> ToolResult:
-    """Run to the end. stderr goes to the attempt's own stderr (its log file); stdout there too, or to `on_output`.
+    """Run to the end. stderr goes to the attempt's own stderr (its log file); stdout there too, or to
+    `on_output`.
 
-    When the attempt is stopped meanwhile the tool gets one TERM (a second would make ffmpeg drop its trailer), a few
-    seconds, then KILL. Raises ToolMissing, ToolFailed.
+    `on_tick` is called a few times a second while the tool runs. When the attempt is stopped meanwhile the
+    tool gets one TERM (a second would make ffmpeg drop its trailer), `patience` seconds, then KILL; with None
+    it is left to the guardian to kill it. Raises ToolMissing, ToolFailed.
     """
     words = tuple(os.fspath(a) for a in argv)
     log_start = _size(log_path)
@@ -68,30 +79,65 @@ def run_tool(
             bufsize=0,
         )
     except FileNotFoundError as error:
+        if cwd is not None and not os.path.isdir(cwd):
+            raise UsageError(f"{cwd}: no such folder to run {words[0]} in") from error
         raise ToolMissing(f"{words[0]}: not found; is it installed?") from error
     except PermissionError as error:
         raise ToolMissing(f"{words[0]}: not executable: {error.strerror}") from error
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        raise ToolMissing(f"{words[0]}: not a program that runs here: {error.strerror}") from error
     try:
-        if on_output is not None and process.stdout is not None:
-            while block := process.stdout.read(65536):
-                on_output(block)
-        process.wait()
+        _follow(process, on_output, on_tick)
     finally:
-        _end(process)
+        _end(process, patience)
     result = ToolResult(words, process.returncode, _tail(log_path, log_start))
     if check and result.returncode != 0:
         raise ToolFailed(result)
     return result
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _follow(
+    process: subprocess.Popen[bytes],
+    on_output: Callable[[bytes], None] | None,
+    on_tick: Callable[[], None] | None,
+) -> None:
+    """Until the tool has ended. A child it left behind may hold its stdout open for ever: its own end
+    counts."""
+    poller = select.poll()
+    pidfd = os.pidfd_open(process.pid)
+    out = process.stdout.fileno() if process.stdout is not None else None
+    try:
+        poller.register(pidfd, select.POLLIN)
+        if out is not None:
+            poller.register(out, select.POLLIN)
+        ended = False
+        while True:
+            ready = {fd for fd, _ in poller.poll(0 if ended else TICK * 1000)}
+            if on_tick is not None:
+                on_tick()
+            if out is not None and on_output is not None and out in ready:
+                if block := os.read(out, PIPE_BYTES):
+                    on_output(block)
+                else:
+                    poller.unregister(out)
+                    out = None
+            if ended:
+                return
+            ended = pidfd in ready  # once more round, for what it left in the pipe
+    finally:
+        os.close(pidfd)
+
+
+def _end(process: subprocess.Popen[bytes], patience: float | None) -> None:
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(STOP_SECONDS)
+            process.wait(patience)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+    process.wait()
     if process.stdout is not None:
         process.stdout.close()
 

@@ -54,10 +54,14 @@ def build(
     }
 
 
-def proves(output: Path, pipeline: str, version: int, inputs: Sequence[InputFile], params: Mapping[str, Any]) -> bool:
-    """Does the manifest beside `output` prove that exactly this work was done and that the files are still whole?
+def proves(
+    output: Path, pipeline: str, version: int, inputs: Sequence[InputFile], params: Mapping[str, Any]
+) -> bool:
+    """Does the manifest beside `output` prove that exactly this work was done and that the files are still
+    whole?
 
-    Inputs are compared by path, size and mtime; outputs by size, and by sha256 unless nothing can have touched them.
+    Inputs are compared by path, size and mtime; outputs by size, and by sha256 unless nothing can have
+    touched them.
     """
     path = manifest_path(output)
     try:
@@ -71,7 +75,9 @@ def proves(output: Path, pipeline: str, version: int, inputs: Sequence[InputFile
     if body.get("work") != work_digest(pipeline, version, inputs, params):
         return False
     outputs = body.get("outputs")
-    return bool(outputs) and all(_whole(output.parent / o["name"], o, stamp.st_ctime_ns) for o in outputs)
+    if not isinstance(outputs, list) or not outputs:
+        return False
+    return all(_whole(output.parent / o["name"], o, stamp.st_ctime_ns) for o in outputs)
 
 
 def work_digest(pipeline: str, version: int, inputs: Sequence[InputFile], params: Mapping[str, Any]) -> str:
@@ -97,12 +103,13 @@ def _whole(path: Path, recorded: Mapping[str, Any], manifest_ctime_ns: int) -> b
         return False
     if stat.st_size != recorded["size_bytes"]:
         return False
-    # The manifest is renamed last, so an output's ctime is older than the manifest's until somebody writes to it, and
-    # no program can set a ctime: hashing 1,000 untouched films again would make "all skipped" take hours.
+    # The manifest is renamed last, so an output's ctime is older than the manifest's until somebody writes to
+    # it, and no program can set a ctime: hashing 1,000 untouched films again would make "all skipped" take
+    # hours.
     if stat.st_mtime_ns == recorded["mtime_ns"] and stat.st_ctime_ns <= manifest_ctime_ns:
         return True
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    return digest.hexdigest() == recorded["sha256"]
+    return digest.hexdigest() == str(recorded["sha256"])

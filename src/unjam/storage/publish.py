@@ -1,4 +1,5 @@
-"""Publishing: sealed files take their final names, once, whole, and never over somebody else's file (INV-TORN)."""
+"""Publishing: sealed files take their final names, once, whole, and never over somebody else's file
+(INV-TORN)."""
 
 from __future__ import annotations
 
@@ -23,10 +24,12 @@ class StillWritten(Conflict):
 
 
 def check_sealed(output: StagedOutput) -> None:
-    """Raise StillWritten unless the staged file is exactly what the attempt sealed and nobody can be writing to it.
+    """Raise StillWritten unless the staged file is exactly what the attempt sealed and nobody can be writing
+    to it.
 
-    The kernel grants a read lease only on a file that no process holds open for writing: proof against an escaped
-    writer, where a look at /proc would be a guess. File systems without leases (NFS, FUSE) rely on the ctime alone.
+    The kernel grants a read lease only on a file that no process holds open for writing: proof against an
+    escaped writer, where a look at /proc would be a guess. File systems without leases (NFS, FUSE) rely on
+    the ctime alone.
     """
     try:
         fd = os.open(output.staged_path, os.O_RDONLY)
@@ -34,14 +37,20 @@ def check_sealed(output: StagedOutput) -> None:
         raise StillWritten(f"{output.staged_path}: the staged file is gone") from error
     try:
         stat = os.fstat(fd)
-        if (stat.st_ino, stat.st_size, stat.st_ctime_ns) != (output.inode, output.size_bytes, output.ctime_ns):
+        if (stat.st_ino, stat.st_size, stat.st_ctime_ns) != (
+            output.inode,
+            output.size_bytes,
+            output.ctime_ns,
+        ):
             raise StillWritten(f"{output.staged_path}: changed after it was verified")
         try:
             fcntl.fcntl(fd, F_SETLEASE, fcntl.F_RDLCK)
             fcntl.fcntl(fd, F_SETLEASE, fcntl.F_UNLCK)
         except OSError as error:
             if error.errno == errno.EAGAIN:
-                raise StillWritten(f"{output.staged_path}: a process still has it open for writing") from error
+                raise StillWritten(
+                    f"{output.staged_path}: a process still has it open for writing"
+                ) from error
             if error.errno not in (errno.EINVAL, errno.EACCES, errno.ENOLCK, errno.EOPNOTSUPP):
                 raise
     finally:
@@ -49,8 +58,9 @@ def check_sealed(output: StagedOutput) -> None:
 
 
 def publish(outputs: Iterable[StagedOutput], *, replace: bool) -> None:
-    """Give every sealed file its final name, then fsync the folders. Idempotent: after a kill at any point the same
-    call goes on where it stopped. Raises OutputExists when a name was taken meanwhile and may not be replaced."""
+    """Give every sealed file its final name, then fsync the folders. Idempotent: after a kill at any point
+    the same call goes on where it stopped. Raises OutputExists when a name was taken meanwhile and may not be
+    replaced."""
     folders: set[Path] = set()
     for output in outputs:
         _rename(output, replace=replace or output.kind == "manifest")
@@ -74,7 +84,8 @@ def already_published(output: StagedOutput) -> bool:
 
 def _rename(output: StagedOutput, *, replace: bool) -> None:
     if already_published(output):
-        # Killed between link and unlink, or after the rename: nothing is left to do but to drop the second name.
+        # Killed between link and unlink, or after the rename: nothing is left to do but to drop the second
+        # name.
         Path(output.staged_path).unlink(missing_ok=True)
         return
     if not os.path.lexists(output.staged_path):
@@ -89,7 +100,9 @@ def _rename(output: StagedOutput, *, replace: bool) -> None:
         return
     number = ctypes.get_errno()
     if number == errno.EEXIST:
-        raise OutputExists(f"{output.final_path}: somebody made a file of this name while the job ran; it was kept")
+        raise OutputExists(
+            f"{output.final_path}: somebody made a file of this name while the job ran; it was kept"
+        )
     if number in (errno.EINVAL, errno.ENOSYS):
         _link_then_unlink(output)
         return
@@ -101,5 +114,7 @@ def _link_then_unlink(output: StagedOutput) -> None:
     try:
         os.link(output.staged_path, output.final_path)
     except FileExistsError as error:
-        raise OutputExists(f"{output.final_path}: somebody made a file of this name while the job ran") from error
+        raise OutputExists(
+            f"{output.final_path}: somebody made a file of this name while the job ran"
+        ) from error
     os.unlink(output.staged_path)

@@ -16,8 +16,8 @@ BLOCK = 1 << 20
 
 
 def part_path(folder: Path, job_id: str, fence: int, number: int) -> Path:
-    """The hidden name of staged file `number` of one attempt. It does not hold the final name, which may already be
-    as long as a file system allows."""
+    """The hidden name of staged file `number` of one attempt. It does not hold the final name, which may
+    already be as long as a file system allows."""
     return folder / f".unjam-{job_id}-f{fence}-{number}.part"
 
 
@@ -43,7 +43,8 @@ def staged_output(
 ) -> dict[str, Any]:
     """Seal `part`: fsync, sha256, and the inode, size and ctime by which the publisher will know it again.
 
-    Returns the fields of `jobs.model.StagedOutput`. `on_bytes` is told the number of bytes hashed since the last call.
+    Returns the fields of `jobs.model.StagedOutput`. `on_bytes` is told the number of bytes hashed since the
+    last call.
     """
     digest = hashlib.sha256()
     with open(part, "rb") as file:
