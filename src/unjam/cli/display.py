@@ -11,6 +11,7 @@ from typing import Protocol
 from unjam.cli.output import json_line, one_line, paint, say
 from unjam.jobs.lifecycle import ENDED, LIVE
 from unjam.jobs.model import Artifact, Event, Job, State
+from unjam.jobs.reasons import ReasonCode
 from unjam.measures import show_duration, show_size
 
 SAY_EVERY = 10.0
@@ -118,17 +119,23 @@ def end_line(job: Job, artifacts: Sequence[Artifact]) -> str:
     colour = {"succeeded": "green", "skipped": "green", "failed": "red"}.get(job.state, "yellow")
     word = paint(f"{job.state:<10}", colour, sys.stderr)
     text = f"{word}{one_line(job.spec.name)}"
-    if artifacts:
-        size = sum(artifact.size_bytes for artifact in artifacts)
-        more = f" and {len(artifacts) - 1} more" if len(artifacts) > 1 else ""
-        text += f" -> {one_line(artifacts[0].path)}{more} ({show_size(size)}{_took(job)})"
+    if made := outputs(artifacts):
+        size = sum(artifact.size_bytes for artifact in made)
+        more = f" and {len(made) - 1} more" if len(made) > 1 else ""
+        text += f" -> {one_line(made[0].path)}{more} ({show_size(size)}{_took(job)})"
     elif job.state is State.SUCCEEDED:
         text += f" ({_took(job).removeprefix(', ')})" if _took(job) else ""
     if job.reason is not None and job.state is not State.SUCCEEDED:
-        text += f": {job.reason.code}: {one_line(job.reason.message)}"
+        code = "" if job.reason.code is ReasonCode.OK else f"{job.reason.code}: "
+        text += f": {code}{one_line(job.reason.message)}"
     if job.state is State.FAILED:
         text += f" (unjam logs {job.id})"
     return text
+
+
+def outputs(artifacts: Sequence[Artifact]) -> list[Artifact]:
+    """What was asked for, without our own manifest beside it."""
+    return [artifact for artifact in artifacts if artifact.kind != "manifest"]
 
 
 def state_line(job: Job) -> str:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from unjam.cli import exits
-from unjam.cli.display import Display, make_display
+from unjam.cli.display import Display, make_display, outputs
 from unjam.cli.output import data, say
 from unjam.cli.signals import Signals
 from unjam.client.attach import Attachment
@@ -100,7 +100,7 @@ def finish(store: Store, jobs: Sequence[Job], *, as_json: bool, refused: int = 0
     """Paths of what was made on stdout, the count of ends on stderr, and the exit code."""
     if not as_json:
         for job in jobs:
-            for artifact in store.artifacts(job.id):
+            for artifact in outputs(store.artifacts(job.id)):
                 data(artifact.path)
     if len(jobs) + refused > 1:
         counts: dict[str, int] = {}

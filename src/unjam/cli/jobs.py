@@ -191,7 +191,7 @@ def _state_text(job: Job, now: float) -> str:
 def _why(job: Job) -> str:
     if job.stalled:
         return f"stalled: {job.stalled}"
-    if job.reason is not None and job.state is not State.SUCCEEDED:
+    if job.reason is not None and job.state not in (State.SUCCEEDED, State.SKIPPED):
         return f"{job.reason.code}: {job.reason.message}"
     return job.message if job.state not in ENDED else ""
 

@@ -194,6 +194,8 @@ def submit_and_follow(
 
     asked = _submission(pipeline, inputs, params, options, name)
     with app.store() as store:
+        # A run that was killed left its jobs queued: the worker started for this one must not take them.
+        store.expire_attachments()
         cursor = store.last_event_id()
         planned = plan(store, app.settings, asked)
         for warning in planned.warnings:

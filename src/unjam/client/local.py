@@ -20,6 +20,7 @@ CHECK_EVERY = 2.0
 """Seconds between looks whether somebody can take the jobs that wait."""
 START_LIMIT = 30.0
 """A keeper and worker started by us must check in within this; else the next look starts others."""
+_ENDED_AS_ASKED = (0, 130, 143)
 STOP_LIMIT = 30.0
 """Beyond the grace: how long the keeper may take to stop its worker before it is asked again, harder."""
 
@@ -115,6 +116,9 @@ class LocalWorker:
             except subprocess.TimeoutExpired:
                 continue
         self._keeper = None
+        if self._log is not None and keeper.returncode in _ENDED_AS_ASKED:
+            # The attempts have logs of their own; that of a worker that did its duty tells nothing.
+            self._log.unlink(missing_ok=True)
 
 
 def _one_of_each(jobs: Sequence[Job]) -> list[Job]:

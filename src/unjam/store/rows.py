@@ -34,7 +34,8 @@ from unjam.jobs.model import (
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.store.database import Row
 
-_ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+# ASCII only: names of files need not be UTF-8, and their odd bytes (surrogates) survive only as escapes.
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 # The very objects that a NewJob has by default: told apart by identity first, a comparison costs 1 us each.
 _DEFAULTS = NewJob("", "", 0, {})
 _NO_LIMITS = _DEFAULTS.limits

@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -105,7 +105,7 @@ class SqliteDatabase:
 
     def insert(self, name: str, params: Params) -> int:
         try:
-            number = self._connection.execute(sql(name), params).lastrowid
+            number = self._execute(sql(name), params).lastrowid
         except sqlite3.Error as error:
             raise self._told(error) from error
         assert number is not None  # an INSERT always has one
@@ -124,15 +124,22 @@ class SqliteDatabase:
 
     def _fetch(self, text: str, params: Params) -> list[sqlite3.Row]:
         try:
-            return self._connection.execute(text, params).fetchall()
+            return self._execute(text, params).fetchall()
         except sqlite3.Error as error:
             raise self._told(error) from error
 
     def _change(self, text: str, params: Params) -> int:
         try:
-            return self._connection.execute(text, params).rowcount
+            return self._execute(text, params).rowcount
         except sqlite3.Error as error:
             raise self._told(error) from error
+
+    def _execute(self, text: str, params: Params) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(text, params)
+        except UnicodeEncodeError:
+            # A sentence that names a file whose name is no UTF-8: a job must not be unable to end for that.
+            return self._connection.execute(text, _encodable(params))
 
     # -- care --------------------------------------------------------------------------------------------
     def check(self) -> list[str]:
@@ -210,6 +217,15 @@ class _Transaction:
             self._database.commit()
         else:
             self._database.rollback()
+
+
+def _encodable(params: Params) -> Params:
+    def plain(value: object) -> object:
+        return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+    if isinstance(params, Mapping):
+        return {key: plain(value) for key, value in params.items()}
+    return [plain(value) for value in params]
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

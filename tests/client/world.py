@@ -1,0 +1,83 @@
+"""A store of its own with an owner for jobs that may be alive, dead or silent."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from unjam.client.ids import new_id
+from unjam.client.submit import Outcome, Submission, carry_out, plan
+from unjam.jobs.model import AttemptEnd, AttemptState, Capacity, Claim, Job, State, WorkerInfo
+from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.settings import Settings
+from unjam.store import open_store
+from unjam.supervise.identity import Identity, boot_id, identity_of
+
+PIPELINES = ("convert", "exec")
+
+
+class World:
+    """`clock` is the store's: move it to age everything."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.settings = Settings(home=root / "home", slots=4)
+        self.settings.home.mkdir()
+        self.skew = 0.0
+        self.store = open_store(self.settings.store)
+
+    def file(self, name: str, text: str = "media") -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def ask(self, *inputs: str, pipeline: str = "convert", **options: Any) -> Submission:
+        return Submission(pipeline=pipeline, inputs=inputs, cwd=str(self.root), **options)
+
+    def submit(self, asked: Submission) -> Outcome:
+        return carry_out(self.store, plan(self.store, self.settings, asked), asked, by="tester")
+
+    def submit_one(self, asked: Submission) -> Job:
+        (job_id,) = self.submit(asked).job_ids
+        return self.job(job_id)
+
+    def job(self, job_id: str) -> Job:
+        job = self.store.get(job_id)
+        assert job is not None
+        return job
+
+    def worker(self, *, alive: bool = True, ttl: float = 30, **fields: Any) -> WorkerInfo:
+        me = identity_of(os.getpid())
+        assert me is not None
+        # A process of this boot that can never have lived: pids begin at 1 and ticks at 0.
+        gone = Identity(boot_id(), 2**22 + 1, 1, 1)
+        worker = WorkerInfo(
+            **{
+                "id": new_id("w"),
+                "host": socket.gethostname(),
+                "identity": (me if alive else gone).to_json(),
+                "keeper_identity": None,
+                "mark": 1,
+                "queues": None,
+                "slots": 2,
+                "pipelines": PIPELINES,
+                "wake_path": None,
+                **fields,
+            }
+        )
+        self.store.check_in(worker, ttl=ttl)
+        return worker
+
+    def claim(self, worker: WorkerInfo, *, ttl: float = 30) -> Claim:
+        capacity = Capacity(host=worker.host, cpu=64, memory_bytes=2**40, gpu=0, free_slots=1)
+        (claim,) = self.store.claim(
+            worker.id, capacity=capacity, queues=worker.queues, pipelines=worker.pipelines, ttl=ttl
+        )
+        return claim
+
+    def end(self, claim: Claim, state: State, code: ReasonCode, message: str = "so it was") -> None:
+        reason = Reason(code, message)
+        good = state in (State.SUCCEEDED, State.SKIPPED)
+        attempt = AttemptState.SUCCEEDED if good else AttemptState.FAILED
+        self.store.end(claim.lease, AttemptEnd(attempt, reason, state, reason, claim.job.counters))
