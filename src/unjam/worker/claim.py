@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 
 from unjam.errors import StoreUnavailable
 from unjam.jobs.model import Capacity, Claim
+from unjam.store.wakeup import Waker
 from unjam.worker.attempt import AttemptRun
-from unjam.worker.shared import WorkerState, boottime
+from unjam.worker.shared import WorkerState, boottime, wait_at_most
+
+COURTESY = 0.002
+"""Seconds a worker waits for its neighbours before each claim, for each attempt it runs and once more."""
 
 
 class Claims:
@@ -19,6 +24,7 @@ class Claims:
         self._queues = queues
         self._pipelines = pipelines
         self._runs: set[asyncio.Task[None]] = set()
+        self._neighbours = Waker(lambda: state.neighbours)
 
     async def run(self) -> None:
         """Until the worker drains."""
@@ -26,14 +32,23 @@ class Claims:
         while not state.draining:
             state.woken.clear()
             free = state.slots - len(state.running)
-            if free > 0 and await self._claim(free):
-                continue  # what was claimed may not be all that fits
-            await self._wait()
+            if free > 0:
+                await self._be_courteous()
+                if await self._claim(1 if state.neighbours else free):
+                    continue  # what was claimed may not be all that fits
+            await wait_at_most(state.woken, state.settings.poll_every)
 
     async def idle(self) -> None:
         """Return once no attempt runs any more."""
         while self._runs:
             await asyncio.wait(self._runs)
+
+    async def _be_courteous(self) -> None:
+        """Let the other workers of this machine go first, the more so the more we run: whoever just freed a
+        slot would otherwise take it again before a hungry neighbour has heard of it (measured: 3 of 200 jobs
+        for one of four workers)."""
+        if self._state.neighbours:
+            await asyncio.sleep(COURTESY * (1 + len(self._state.running)))
 
     async def _claim(self, free: int) -> bool:
         state, settings = self._state, self._state.settings
@@ -41,7 +56,7 @@ class Claims:
             host=state.host,
             cpu=max(settings.slots, state.slots),
             memory_bytes=settings.memory_bytes,
-            gpu=1,
+            gpu=int(os.path.exists("/dev/nvidia0")),
             free_slots=free,
         )
         # The lease is counted from before it was asked for: the store's answer may come late (INV-ONCE).
@@ -76,15 +91,10 @@ class Claims:
             if state.running.get(claim.job.id) is run:
                 del state.running[claim.job.id]
             state.woken.set()
+            self._neighbours.poke()
             if not done.cancelled() and (error := done.exception()) is not None:
                 # The lease is left to run out: another worker takes the job (INV-LOST).
                 state.say(f"{run.label}: internal error: {type(error).__name__}: {error}")
                 run.lease_lost()
 
         task.add_done_callback(over)
-
-    async def _wait(self) -> None:
-        try:
-            await asyncio.wait_for(self._state.woken.wait(), self._state.settings.poll_every)
-        except TimeoutError:
-            return

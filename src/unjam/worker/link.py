@@ -26,7 +26,9 @@ class Link:
             try:
                 packet = await loop.sock_recv(self._sock, 1 << 17)
             except ConnectionResetError:
-                return  # SEQPACKET's end of file when the peer died with unread answers
+                # Said once, before what the peer had sent: it died with answers unread, and its last words
+                # (a commit, the result) are still to come.
+                continue
             if not packet:
                 return
             try:

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from unjam.errors import LeaseLost, StoreUnavailable, UnjamError
 from unjam.jobs.model import AttemptEnd, AttemptState, OnExists, State, WorkerInfo
@@ -80,6 +81,8 @@ def recover(store: Store, host: str, *, force: bool = False, patience: float = G
         if alive(worker.identity):
             continue
         store.forget_worker(worker.id)
+        if worker.wake_path:
+            Path(worker.wake_path).unlink(missing_ok=True)
     return done
 
 
@@ -103,9 +106,12 @@ async def reap_loop(state: WorkerState) -> None:
     while True:
         await asyncio.sleep(max(1.0, state.settings.poll_every))
         try:
-            found, left = await state.line.do(lambda s: _round(s, state.host))
+            workers, found, left = await state.line.do(lambda s: _round(s, state.host))
         except StoreUnavailable:
             continue  # the renewals say it; there is nothing to free that could be written
+        state.neighbours = tuple(
+            w.wake_path for w in workers if w.host == state.host and w.id != state.id and w.wake_path
+        )
         if found:
             state.say(f"recovered: {found.sentence()}")
             state.woken.set()
@@ -115,14 +121,15 @@ async def reap_loop(state: WorkerState) -> None:
             state.asked.set()
 
 
-def _round(store: Store, host: str) -> tuple[Recovery, list[str]]:
+def _round(store: Store, host: str) -> tuple[list[WorkerInfo], Recovery, list[str]]:
     found = Recovery()
-    if any(w.host == host and not alive(w.identity) for w in store.workers()):
+    workers = store.workers()
+    if any(w.host == host and not alive(w.identity) for w in workers):
         # No patience here: the store line has other calls waiting, and the next round is a second away.
         found = recover(store, host, patience=0.0)
     if store.expired():
         found = reap_expired(store, host)
-    return found, store.expire_attachments()
+    return workers, found, store.expire_attachments()
 
 
 def free(store: Store, found: Expired, done: Recovery) -> None:

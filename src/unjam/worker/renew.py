@@ -6,7 +6,7 @@ import asyncio
 
 from unjam.errors import StoreUnavailable
 from unjam.jobs.model import HeldLease
-from unjam.worker.shared import WorkerState, boottime
+from unjam.worker.shared import WorkerState, boottime, wait_at_most
 
 
 async def renew_loop(state: WorkerState) -> None:
@@ -43,10 +43,7 @@ async def renew_once(state: WorkerState) -> None:
 async def request_loop(state: WorkerState) -> None:
     """Hears of cancel and pause by wake-up call, and by looking once a second."""
     while True:
-        try:
-            await asyncio.wait_for(state.asked.wait(), state.settings.poll_every)
-        except TimeoutError:
-            pass  # the polling floor: a hint may be lost
+        await wait_at_most(state.asked, state.settings.poll_every)
         state.asked.clear()
         if not state.running:
             continue

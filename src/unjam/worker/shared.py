@@ -46,6 +46,8 @@ class WorkerState:
     running: dict[str, AttemptRun] = field(default_factory=dict)
     """By job id."""
     draining: bool = False
+    neighbours: tuple[str, ...] = ()
+    """Wake-up paths of the other workers of this machine, as seen a moment ago."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     """There may be a job to claim."""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -67,4 +69,18 @@ class WorkerState:
 
 async def in_thread(work: Callable[[], T], *, limit: float | None = FILE_LIMIT) -> T:
     """Blocking file work off the loop. Raises TimeoutError after `limit` seconds."""
-    return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(None, work), limit)
+    async with asyncio.timeout(limit):
+        return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
+async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
+    """Until the event is set, or the polling floor is reached: a wake-up call is a hint and may be lost.
+
+    Not asyncio.wait_for: before Python 3.12 it swallows a cancellation that comes together with the event,
+    and a worker then never ended.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,4 +1,4 @@
-"""The worker's line to the store: one thread, one connection, urgent calls first; the loop never waits on disk."""
+"""The worker's line to the store: one thread, one connection, urgent calls first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scarce things of a machine that a stage holds (`gpu`): file locks, which the kernel frees with their holder."""
+"""Scarce things of a machine that a stage holds (`gpu`): file locks, freed by the kernel."""
 
 from __future__ import annotations
 
