@@ -1,0 +1,1 @@
+"""What a user does, by the real command line on real media."""
