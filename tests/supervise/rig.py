@@ -112,3 +112,8 @@ def named(name: str, below: int | None = None) -> list[int]:
         if stat and comm and stat.state not in "ZX" and comm.decode(errors="replace").startswith(name):
             found.append((stat.start_ticks, pid))
     return [pid for _, pid in sorted(found)]
+
+
+def with_path(folder: Path) -> str:
+    """A PYTHONPATH that finds `folder` first."""
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))

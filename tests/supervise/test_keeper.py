@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import process_alive, wait_until
-from tests.supervise.rig import state_of
+from tests.supervise.rig import state_of, with_path
 from tests.supervise.worker import payloads
 from tests.torture import leaves
 from unjam.supervise import linux
@@ -185,7 +185,7 @@ def test_it_is_light(kept: Kept) -> None:
     """It stays for the life of the worker and must not be able to fail: no asyncio, no json, nothing of ours
     else."""
     code = "import sys, unjam.supervise.keeper; print(*sorted(sys.modules))"
-    run = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
     assert not loaded & {"asyncio", "json", "socket", "subprocess", "threading", "dataclasses", "logging"}
 
@@ -202,8 +202,9 @@ def test_what_the_child_leaves_is_ended_before_the_restart(kept: Kept) -> None:
         f"leaves.grow('{token}', 0.003)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    env_path = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
-    kept.start(["/usr/bin/env", f"PYTHONPATH={env_path}", sys.executable, "-c", script], "--restart")
+    kept.start(
+        ["/usr/bin/env", f"PYTHONPATH={with_path(Path.cwd())}", sys.executable, "-c", script], "--restart"
+    )
     assert kept.process
     assert kept.process.wait(20) == 0
     assert kept.lines("found") == ["0", "0", "0"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import process_alive, wait_until
-from tests.supervise.rig import hear, run, spec
+from tests.supervise.rig import hear, run, spec, with_path
 from unjam.supervise import linux
 from unjam.supervise.identity import is_alive
 from unjam.supervise.launch import Launcher, LaunchFailed
@@ -124,7 +124,7 @@ def test_the_death_of_the_worker_ends_the_group(tmp_path: Path) -> None:
     worker = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        env={**os.environ, "PYTHONPATH": with_path(Path.cwd())},
     )
     try:
         assert worker.stdout

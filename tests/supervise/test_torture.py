@@ -24,7 +24,7 @@ def kill_at_random(containment: str, targets: str) -> dict[str, Any]:
     assert run.returncode == 0, run.stderr
     score: dict[str, Any] = json.loads(run.stdout)
     print(score)
-    assert score["trials"] >= 10, "a slow machine may do less than the 50 of a quiet one, but not this little"
+    assert score["trials"] >= 20, "too slow to say anything"
     assert score["leaves_at_kill"] > score["trials"], "most kills must find leaves"
     return score
 
@@ -32,7 +32,7 @@ def kill_at_random(containment: str, targets: str) -> dict[str, Any]:
 @pytest.mark.parametrize("containment", CONTAINMENTS)
 def test_one_death_leaves_no_orphan(containment: str) -> None:
     score = kill_at_random(containment, "one")
-    assert len(score["kills"]) >= 4, "too few different roles were hit"
+    assert len(score["kills"]) >= 3, "too few different roles were hit"
     assert score["dirty"] == 0, score["evidence"]
 
 

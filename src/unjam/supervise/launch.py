@@ -26,7 +26,7 @@ __all__ = [
     "Usage",
 ]
 
-LAUNCH_TRIES = 3
+LAUNCH_TRIES = 5  # nothing has run, so another try is free; a zygote that dies so often has a reason
 LAUNCH_TIMEOUT = 60.0  # seconds for a zygote to import its modules and fork; torch on a cold disk takes ten
 QUIET_ROUNDS = 3  # empty looks in a row before a sweep ends: one look misses who is just being reparented
 STUCK_AFTER = 2.0  # seconds after SIGKILL until what is left counts as stuck
@@ -155,7 +155,7 @@ class Launcher:
         try:
             await zygote.request(request, (guardian_ctl.fileno(), attempt_channel.fileno(), log))
         except (BrokenPipeError, ConnectionResetError):
-            zygote.kill()  # it does not listen any more; the closed sockets below end this try
+            zygote.kill()  # it does not listen any more; the sockets that close below end this try
         finally:
             # Our copies must go before we listen, or a zygote's death would never show as the end of `ctl`.
             guardian_ctl.close()
@@ -181,6 +181,8 @@ class Launcher:
         tree.channel.close()
         if tree.failure.startswith("fork:"):
             raise LaunchFailed(tree.failure)
+        if tree.pid is None:
+            await zygote.kill_and_wait()
         return None
 
     def _zygote(self, preload: tuple[str, ...], probe: bool = False) -> ZygoteProcess:

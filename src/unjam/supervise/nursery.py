@@ -33,6 +33,7 @@ class ZygoteProcess:
         self._on_death = on_death
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
+        self._gone = asyncio.Event()
         ours, theirs = protocol.pair()
         self._sock = ours
         with theirs:
@@ -99,6 +100,12 @@ class ZygoteProcess:
         if self.alive:
             linux.send_pidfd(self._pidfd, signal.SIGKILL)
 
+    async def kill_and_wait(self) -> None:
+        """After this another zygote can take its place. Waiting matters: a killed process still takes
+        requests for a moment, and a retry would be handed to the same dead one."""
+        self.kill()
+        await self._gone.wait()
+
     def kill_and_reap(self) -> None:
         self.kill()
         self._reap()
@@ -114,4 +121,5 @@ class ZygoteProcess:
         os.close(self._pidfd)
         self.alive = False
         self._sock.close()
+        self._gone.set()
         self._on_death(self)
