@@ -30,6 +30,7 @@ def test_a_job_runs_and_says_what_it_did(tmp_path: Path) -> None:
         [attempt] = c.store.attempts(job.id)
         assert attempt.state is AttemptState.SUCCEEDED
         assert attempt.identity is not None
+        assert attempt.containment in ("pidns", "tree")
         assert attempt.log_path is not None
         assert "test-note" in Path(attempt.log_path).read_text()
         kinds = [e.kind for e in c.store.events_since(0, job_ids=[job.id])]

@@ -366,6 +366,8 @@ class AttemptEnd:
     artifacts: tuple[Artifact, ...] = ()
     peak_rss_bytes: int | None = None
     cpu_seconds: float | None = None
+    containment: str | None = None
+    """How the tree was really held, where `set_containment` was not worth a write of its own."""
     stages: tuple[StageRecord, ...] = ()
 
 

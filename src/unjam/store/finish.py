@@ -42,10 +42,10 @@ class Finishing(Base):
     def begin_publish(self, lease: Lease, outputs: Sequence[StagedOutput], end: AttemptEnd) -> bool:
         with self._db.write():
             hot = self._held(lease)
-            if hot["requested"] is not None:
+            if hot["requested"] == Request.CANCEL:
                 return False
             job_seq = hot["seq"]
-            self._db.run("set_phase", {"seq": job_seq, "phase": Phase.PUBLISHING})
+            self._db.run("start_publishing", {"seq": job_seq})
             row = {
                 "job_seq": job_seq,
                 "fence": lease.fence,
@@ -88,6 +88,7 @@ class Finishing(Base):
             "now": now,
             "peak_rss_bytes": end.peak_rss_bytes,
             "cpu_seconds": end.cpu_seconds,
+            "containment": end.containment,
             **reason_params(end.attempt_reason),
         }
         self._db.run("end_attempt", attempt)

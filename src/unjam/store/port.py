@@ -174,7 +174,8 @@ class Store(Protocol):
 
     # -- ends --------------------------------------------------------------------------------------------
     def begin_publish(self, lease: Lease, outputs: Sequence[StagedOutput], end: AttemptEnd) -> bool:
-        """The point of no return. False (and nothing changed) when a cancel or pause was asked."""
+        """The point of no return. False (and nothing changed) when a cancel was asked. A pause that comes
+        this late is overtaken: all the work is done."""
 
     def end(self, lease: Lease, end: AttemptEnd) -> None:
         """The attempt is over and its tree is gone (INV-TRUTH): write both ends, artifacts and stages;

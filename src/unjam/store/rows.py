@@ -313,6 +313,7 @@ def end_of(text: str) -> AttemptEnd:
         artifacts=tuple(Artifact(**artifact) for artifact in values["artifacts"]),
         peak_rss_bytes=values["peak_rss_bytes"],
         cpu_seconds=values["cpu_seconds"],
+        containment=values["containment"],
         stages=tuple(_stage(stage) for stage in values["stages"]),
     )
 

@@ -18,7 +18,7 @@ from unjam.jobs.model import (
 )
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.jobs.retry import Blame, Decision, Ending, decide
-from unjam.supervise.launch import LaunchFailed, LaunchSpec, Stuck, Tree, TreeEnd, Usage
+from unjam.supervise.launch import LaunchFailed, LaunchSpec, Started, Stuck, Tree, TreeEnd, Usage
 from unjam.worker import ending as why
 from unjam.worker import paths
 from unjam.worker.conversation import Conversation
@@ -49,6 +49,9 @@ class AttemptRun:
         self.over = False
         """Its end is written and its lease is gone."""
         self.log_path = ""
+        self.untold: Started | None = None
+        """How the tree is held, while the store does not know it yet."""
+        self._containment: str | None = None
         self._requested: Request | None = claim.job.requested
         self._asked_by = ""
         self._stall_evidence = ""
@@ -163,7 +166,9 @@ class AttemptRun:
 
     async def _until_gone(self, tree: Tree, talk: Conversation) -> TreeEnd:
         serving = asyncio.create_task(talk.serve())
+        knowing = asyncio.create_task(self._note_started(tree))
         end = await tree.done()
+        await knowing
         # The tree is gone, so the channel ends by itself once what the attempt said last is read.
         await serving
         self._tree = None
@@ -171,6 +176,13 @@ class AttemptRun:
         if self._pause_timer is not None:
             self._pause_timer.cancel()
         return end
+
+    async def _note_started(self, tree: Tree) -> None:
+        try:
+            self.untold = await tree.started()
+        except LaunchFailed:
+            return  # it ended before anything ran; TreeEnd says why
+        self._containment = self.untold.containment
 
     # -- what others ask ------------------------------------------------------------------------------------
     def renewed(self, held: HeldLease, lease_until: float) -> None:
@@ -294,6 +306,7 @@ class AttemptRun:
             artifacts=tuple(artifact_of(o) for o in outputs),
             peak_rss_bytes=tree.peak_rss_bytes or None,
             cpu_seconds=tree.cpu_seconds or None,
+            containment=self._containment,
             stages=self.picture.stages_at_end(StageState.SUCCEEDED, wall=self.state.wall()),
         )
         try:
@@ -319,6 +332,7 @@ class AttemptRun:
             run_at=self._run_at(decision),
             peak_rss_bytes=tree.peak_rss_bytes or None,
             cpu_seconds=tree.cpu_seconds or None,
+            containment=self._containment,
             stages=self.picture.stages_at_end(
                 StageState.INTERRUPTED if interrupted else StageState.FAILED, wall=self.state.wall()
             ),

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 
-from unjam.errors import StoreUnavailable
+from unjam.errors import LeaseLost, StoreUnavailable
+from unjam.jobs.model import Lease
+from unjam.store.port import Store
+from unjam.supervise.launch import Started
 from unjam.worker.logs import trim
 from unjam.worker.shared import WorkerState, boottime, in_thread
 
@@ -22,9 +26,29 @@ async def watch_loop(state: WorkerState) -> None:
         now = boottime()
         for run in list(state.running.values()):
             run.tick(now)
+        await write_containment(state)
         await write_progress(state)
         if rounds % TRIM_EVERY == 0 and state.running:
             await _trim_logs(state)
+
+
+async def write_containment(state: WorkerState) -> None:
+    """How the trees of new attempts are held. Those that end within a second tell it with their end: a write
+    of its own for each would cost short jobs a fifth of their throughput."""
+    for run in [r for r in state.running.values() if r.untold is not None and not r.over]:
+        started, run.untold = run.untold, None
+        if started is None:
+            continue
+        try:
+            await state.line.do(partial(_set_containment, run.lease, started))
+        except StoreUnavailable:
+            run.untold = started
+        except LeaseLost:
+            run.lease_lost()
+
+
+def _set_containment(lease: Lease, started: Started, store: Store) -> None:
+    store.set_containment(lease, containment=started.containment, pid=started.pid)
 
 
 async def write_progress(state: WorkerState) -> None:
