@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from unjam.errors import Conflict, OutputExists
+from unjam.errors import Conflict, OutputExists, UnjamError
 from unjam.jobs.model import StagedOutput
 
 RENAME_NOREPLACE = 1
@@ -88,6 +88,16 @@ def _rename(output: StagedOutput, *, replace: bool) -> None:
         # name.
         Path(output.staged_path).unlink(missing_ok=True)
         return
+    try:
+        _take_name(output, replace=replace)
+    except (UnjamError, OSError):
+        # Two workers may roll the same publication forward at once: what the other did is as good, and taken
+        # for a failure it ended a published job as failed (INV-LOST).
+        if not already_published(output):
+            raise
+
+
+def _take_name(output: StagedOutput, *, replace: bool) -> None:
     if not os.path.lexists(output.staged_path):
         raise StillWritten(f"{output.staged_path}: the staged file is gone and {output.final_path} is not it")
     if replace:
