@@ -13,6 +13,7 @@ from typing import Any
 
 import av
 import av.error
+import av.logging
 from av.container import InputContainer
 
 from unjam.errors import InputBad
@@ -58,11 +59,14 @@ class _Frames:
 
 def read(path: str, on_packets: OnPackets) -> Probe:
     """Everything we want to know of a file. Raises InputBad with the demuxer's own words."""
+    av.logging.set_level(av.logging.ERROR)  # else an error does not carry the words
     try:
         with av.open("file:" + path, options=_options()) as container:
             return _read(container, path, on_packets)
-    except (av.error.FFmpegError, ValueError, UnicodeError) as error:
-        raise InputBad(f"not a video or audio file that can be read ({_words(error)})") from error
+    except (av.error.FFmpegError, ValueError) as error:
+        if "not on whitelist" in (words := _words(error)):
+            raise InputBad("a playlist, or another kind of file that is not read as video") from error
+        raise InputBad(f"not a video or audio file that can be read ({words})") from error
 
 
 def _options() -> dict[str, str]:
@@ -246,5 +250,6 @@ def _codec(stream: Any) -> str:
 
 
 def _words(error: Exception) -> str:
-    strerror = getattr(error, "strerror", None)
-    return str(strerror or error)
+    """What libav said last ("moov atom not found"), which tells more than its error code."""
+    logged = getattr(error, "log", None)
+    return str(logged[2]).strip() if logged else str(getattr(error, "strerror", None) or error)

@@ -9,14 +9,17 @@ from unjam.errors import DiskFull, InputBad, InputMissing, NotPermitted, ToolMis
 from unjam.jobs.reasons import ReasonCode
 
 _PREFIX = re.compile(r"^(\[[^\]]*\]\s*)+")
-_BAD_INPUT = (
+_BAD_INPUT = (  # the most telling first
+    "Decode error rate",
     "moov atom not found",
     "Invalid data found when processing input",
     "could not find codec parameters",
     "Could not find codec parameters",
     "Format not on whitelist",
     "EBML header parsing failed",
-    "Decode error rate",
+    "codec not currently supported in container",
+    "Could not find tag for codec",
+    "Could not write header",
     "does not contain any stream",
     "matches no streams",
     "Cannot determine format of input",
@@ -58,7 +61,9 @@ def explain(source: Path, returncode: int, tail: str) -> UnjamError | None:
 
 
 def _line_with(tail: str, words: tuple[str, ...]) -> str | None:
-    for line in tail.splitlines():
-        if any(w in line for w in words):
-            return _PREFIX.sub("", line).strip()
+    lines = tail.splitlines()
+    for word in words:
+        for line in lines:
+            if word in line:
+                return _PREFIX.sub("", line).strip()
     return None

@@ -15,8 +15,8 @@ CUTTABLE = frozenset({"mov", "matroska", "mpegts", "avi", "flv", "asf"})
 """Containers whose seek lands at or before a keyframe on both ffmpeg builds (measured: every segment of 14
 sources frame-identical). Program streams and raw streams were not: their seeks went astray."""
 
-DECLARES_FRAMES = frozenset({"mov"})
-"""The sample table says how many frames there are: fewer packets mean a file cut short."""
+DECLARES_FRAMES = frozenset({"mov", "avi"})
+"""The header says how many frames there are: fewer packets mean a file cut short."""
 DECLARES_DURATION = frozenset({"matroska", "flv", "asf"})
 """The header's duration is written at the end of a recording: much less material means a file cut short."""
 

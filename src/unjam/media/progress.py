@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FASTEST = 1e5
+"""Times real time; what claims to be faster has not measured anything."""
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -59,9 +62,15 @@ def _report(fields: dict[str, str]) -> Report:
         fps=_number(fields.get("fps")),
         out_time_us=micros,
         total_size=_whole(fields.get("total_size")),
-        speed=_number((fields.get("speed") or "").removesuffix("x")),
+        speed=_speed(fields.get("speed")),
         done=fields["progress"] == "end",
     )
+
+
+def _speed(text: str | None) -> float | None:
+    # Before the first frame of a seek with -copyts it says 9.22e+12x: the clock of the output is not set yet.
+    speed = _number((text or "").removesuffix("x"))
+    return speed if speed is not None and 0 < speed < FASTEST else None
 
 
 def _whole(text: str | None) -> int | None:

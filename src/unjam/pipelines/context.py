@@ -228,7 +228,7 @@ class Context:
         elif isinstance(what, str):
             part.write_text(what, encoding="utf-8")
         else:
-            part.write_text(json.dumps(what, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            part.write_bytes(_as_json(what))
         return part
 
     def finish(self, manifest: Callable[[list[dict[str, Any]]], Mapping[str, Any]] | None) -> None:
@@ -262,3 +262,11 @@ class Context:
         return staged_output(
             part, final, name=final.name, kind="manifest", media=None, on_bytes=lambda _: None
         )
+
+
+def _as_json(value: object) -> bytes:
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a file name that is no text: its bytes travel as lone surrogates
+        text = json.dumps(value, indent=2).encode()
+    return text + b"\n"

@@ -16,6 +16,8 @@ BUILT_IN = {
     "convert": "unjam.pipelines.convert:convert",
     "exec": "unjam.pipelines.command:command",
 }
+PRELOADS = {"convert": ("unjam.media.demux", "unjam.pipelines.convert.deliver")}
+"""What attempts of a built-in pipeline import besides its own module."""
 ENTRY_POINT_GROUP = "unjam.pipelines"
 
 
@@ -54,7 +56,7 @@ def start_of(name: str, modules: Sequence[str] = ()) -> Start:
     """How attempts of `name` are started. Pipelines that ship with unjam are not imported for this: the
     worker of a machine stays small whatever its pipelines load. Raises NotFound."""
     if name in BUILT_IN:
-        return Start((BUILT_IN[name].partition(":")[0],), "fork")
+        return Start((BUILT_IN[name].partition(":")[0], *PRELOADS.get(name, ())), "fork")
     definition = get(name, modules)
     return Start(definition.preload, definition.isolation)
 

@@ -16,6 +16,7 @@ from unjam.pipelines.context import Context
 from unjam.pipelines.convert import deliver, encode, plan
 from unjam.pipelines.convert.params import ConvertParams, suffix
 from unjam.pipelines.convert.presets import recipe
+from unjam.pipelines.registry import PRELOADS
 from unjam.pipelines.stage import UnitSpec
 
 PROBE_VERSION = 1
@@ -36,7 +37,7 @@ def _needs(params: ConvertParams, cpus: int) -> Needs:
     version=1,
     summary="Convert a video to mp4, to another container, or to a sound file",
     accepts=MEDIA_SUFFIXES | AUDIO_SUFFIXES,
-    preload=("av", "unjam.media.demux", "unjam.pipelines.convert.deliver"),
+    preload=PRELOADS["convert"],
     output_suffix=_suffix,
     needs=_needs,
 )
