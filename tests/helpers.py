@@ -7,7 +7,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-MEDIA = Path(__file__).parent / "media"
+ROOT = Path(__file__).parents[1]
+MEDIA = ROOT / "tests" / "media"
 DEMO = MEDIA / "demo.mp4"
 BROKEN = MEDIA / "broken" / "theora.ogv"
 
