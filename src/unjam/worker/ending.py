@@ -10,6 +10,7 @@ from unjam.jobs.model import AttemptState, Request
 from unjam.jobs.reasons import ReasonCode
 from unjam.jobs.retry import Blame, Ending
 from unjam.measures import show_duration, show_size
+from unjam.pipelines.runner import EXIT_STOPPED
 from unjam.supervise.values import TreeEnd
 
 # Why a worker stops a tree, as told to the guardian and read again in TreeEnd.reason.
@@ -46,12 +47,14 @@ def ending_of(tree: TreeEnd, facts: Facts) -> Ending:
     def end(code: ReasonCode, message: str, blame: Blame, request: Request | None = None) -> Ending:
         return Ending(code, message, blame, advanced=facts.advanced, request=request or facts.requested)
 
-    by = f" by {facts.asked_by}" if facts.asked_by else ""
+    match _asked(tree, facts):
+        case Request.CANCEL:
+            return end(
+                ReasonCode.CANCELLED_BY_USER, facts.asked_by or "cancelled", Blame.ASKED, Request.CANCEL
+            )
+        case Request.PAUSE:
+            return end(ReasonCode.INTERRUPTED, facts.asked_by or "paused", Blame.ASKED, Request.PAUSE)
     match tree.reason:
-        case "cancel":
-            return end(ReasonCode.CANCELLED_BY_USER, f"cancelled{by}", Blame.ASKED, Request.CANCEL)
-        case "pause":
-            return end(ReasonCode.INTERRUPTED, f"paused{by}", Blame.ASKED, Request.PAUSE)
         case "drain":
             return end(ReasonCode.INTERRUPTED, "its worker was stopped", Blame.ASKED)
         case "deadline":
@@ -77,9 +80,22 @@ def ending_of(tree: TreeEnd, facts: Facts) -> Ending:
         return end(ReasonCode(facts.failed.code), facts.failed.message, Blame.JOB)
     if tree.signal is not None:
         return end(ReasonCode.CRASHED, _killed_by(tree), Blame.CRASH)
+    if tree.exit_code == EXIT_STOPPED:
+        return end(
+            ReasonCode.CRASHED, f"somebody else told its process to stop{_in_stage(facts)}", Blame.CRASH
+        )
     if tree.exit_code == 0:
         return end(ReasonCode.INTERNAL_ERROR, "ended without saying that it was done", Blame.JOB)
     return end(ReasonCode.CRASHED, f"ended with exit code {tree.exit_code}{_in_stage(facts)}", Blame.CRASH)
+
+
+def _asked(tree: TreeEnd, facts: Facts) -> Request | None:
+    """The request that this end fulfils, if it is one: by signal, or at a commit, whose answer said to stop
+    there."""
+    if tree.reason in (CANCEL, PAUSE):
+        return Request.CANCEL if tree.reason == CANCEL else Request.PAUSE
+    by_itself = tree.reason is None and tree.exit_code == EXIT_STOPPED and not tree.guardian_died
+    return facts.requested if by_itself else None
 
 
 def _killed_by(tree: TreeEnd) -> str:
