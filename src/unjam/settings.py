@@ -227,6 +227,9 @@ def load_with_origins(
     values: dict[str, Any] = {"home": default_home(env)}
     origins = dict.fromkeys(RULES, "default")
     given = {name: value for name, value in (flags or {}).items() if value is not None}
+    for name in given:
+        if name not in RULES:
+            raise UsageError(f"{name}: no such setting{near_match(name, RULES)}; see `unjam config show`")
     sources = (
         *_from_file(default_user_config(env) if user_config is None else user_config),
         *_from_file(cwd / "unjam.toml"),

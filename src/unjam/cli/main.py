@@ -40,6 +40,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }  # fmt: skip
 
 
+class ClosedPipe(Exception):
+    """Nobody reads stdout any more."""
+
+
 class Commands(click.Group):
     """Loads a command's module only when that command is called: `--help` stays fast."""
 
@@ -66,6 +70,13 @@ class Commands(click.Group):
             hint = f"did you mean {close[0]}?" if close else "see unjam --help"
             raise click.UsageError(f"no such command: {args[0]}; {hint}")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # click itself would exit with 1: whoever closed the pipe had enough, and that is no failure.
+            raise ClosedPipe from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -119,8 +130,11 @@ def run(argv: Sequence[str] | None = None) -> int:
         return 2
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:
+    except (ClosedPipe, BrokenPipeError):
         return 0
+    except OSError as error:
+        say(f"unjam: {error.filename or 'output'}: {error.strerror}")
+        return 1
 
 
 def main() -> NoReturn:
@@ -130,9 +144,9 @@ def main() -> NoReturn:
         sys.stdout.reconfigure(errors="surrogateescape")
     code = run()
     try:
-        sys.stdout.close()
+        sys.stdout.flush()
     except OSError:
-        # `unjam ls | head`: without this Python complains about the closed pipe at exit.
+        # What could not be written stays in the buffer, and Python would complain about it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(code)
 

@@ -1,0 +1,111 @@
+"""Queues, workers, locks, recovery, gc, config, db, doctor: the machine room from the command line."""
+
+import sqlite3
+
+from tests.cli.driver import Terminal
+from tests.client.world import World
+from unjam.jobs.model import State
+
+
+def test_queues_are_listed_paused_and_opened(terminal: Terminal) -> None:
+    terminal.quick("exec", "--detach", "--queue", "night", "--", "true")
+    assert terminal.quick("queues", "pause", "night").out == "night paused\n"
+    (night,) = [q for q in terminal.quick("queues", "--json").lines if q["name"] == "night"]
+    assert night["paused"] is True
+    assert night["counts"]["queued"] == 1
+    assert "is paused by" in terminal.quick("show", "@last").out
+    assert terminal.quick("queues", "resume", "night").out == "night open\n"
+    assert "open" in terminal.quick("queues").out
+
+
+def test_workers_are_alive_silent_or_dead(terminal: Terminal) -> None:
+    world = World(terminal.home.parent)
+    assert "no worker is running" in terminal.quick("workers").err
+    living, dead = world.worker(), world.worker(alive=False)
+    states = {w["id"]: w["state"] for w in terminal.quick("workers", "--json").lines}
+    assert states == {living.id: "alive", dead.id: "dead"}
+    world.store.close()
+
+
+def test_locks_tell_the_dead_from_the_living_and_recover_frees_only_the_dead(terminal: Terminal) -> None:
+    """INV-LOCK"""
+    world = World(terminal.home.parent)
+    assert "nothing is held" in terminal.quick("locks").err
+    jobs = []
+    for alive in (True, False):
+        job_id = terminal.quick("exec", "--detach", "--", "true", str(alive)).out.strip()
+        world.claim(world.worker(alive=alive))
+        jobs.append(job_id)
+    held, orphaned = jobs
+    locks = {lock["key"]: lock["holder_is"] for lock in terminal.quick("locks", "--json").lines}
+    assert locks == {held: "alive", orphaned: "dead"}
+    refused = terminal.quick("locks", "release", held)
+    assert refused.code == 4
+    assert "alive" in refused.err
+    assert terminal.quick("recover", "--json").json["requeued"] == [orphaned]
+    assert world.job(held).state is State.RUNNING
+    assert world.job(orphaned).state is State.QUEUED
+    assert terminal.quick("locks", "release", orphaned).code == 3
+    assert terminal.quick("locks", "release", held, "--force").code == 0
+    assert world.job(held).state is State.QUEUED
+    world.store.close()
+
+
+def test_gc_removes_what_nobody_needs_and_a_dry_run_nothing(terminal: Terminal) -> None:
+    terminal.quick("ls")
+    stray = terminal.settings.work_root / "j000000000" / "f1"
+    stray.mkdir(parents=True)
+    (stray / "unit").write_bytes(b"x" * 1000)
+    dry = terminal.quick("gc", "--dry-run")
+    assert str(stray.parent) in dry.out
+    assert stray.exists()
+    assert terminal.quick("gc", "--json").json["freed_bytes"] == 1000
+    assert not stray.exists()
+
+
+def test_config_show_names_value_and_origin(terminal: Terminal) -> None:
+    (terminal.cwd / "unjam.toml").write_text("slots = 3\n")
+    shown = terminal.quick("--set", "nice=7", "config", "show", "--json").json
+    assert shown["slots"] == {"value": 3, "origin": str(terminal.cwd / "unjam.toml")}
+    assert shown["nice"] == {"value": 7, "origin": "flag --nice"}
+    assert shown["grace"] == {"value": 5.0, "origin": "default"}
+    assert str(terminal.cwd / "unjam.toml") in terminal.quick("config", "path").out
+
+
+def test_db_backup_is_a_whole_store_and_is_never_written_over(terminal: Terminal) -> None:
+    terminal.quick("exec", "--detach", "--", "true")
+    target = terminal.cwd / "copy.db"
+    assert terminal.quick("db", "backup", "copy.db").out == f"{target}\n"
+    with sqlite3.connect(target) as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    copy.close()
+    assert terminal.quick("--store", str(target), "ls", "--json").lines[0]["pipeline"] == "exec"
+    assert terminal.quick("db", "backup", "copy.db").code == 2
+    assert terminal.quick("db", "check").code == 0
+    assert terminal.quick("db", "upgrade").code == 0
+
+
+def test_pipelines_with_parameters(terminal: Terminal) -> None:
+    listed = {p["name"] for p in terminal.quick("pipelines", "--json").lines}
+    assert {"convert", "exec"} <= listed
+    schema = terminal.quick("pipelines", "convert", "--json").json["params"]
+    assert {"preset", "segment_seconds", "verify"} <= set(schema["properties"])
+    assert "segment_seconds" in terminal.quick("pipelines", "convert").out
+    assert terminal.quick("pipelines", "convrt").code == 3
+
+
+def test_doctor_says_how_to_fix_what_is_wrong(terminal: Terminal) -> None:
+    good = {f["what"]: f for f in terminal.quick("doctor", "--json").lines}
+    assert good["ffmpeg pinned"]["verdict"] == "ok"
+    assert good["store"]["verdict"] == "ok"
+    assert "containment" in good
+    bad = terminal.quick("--set", "ffmpeg=/no/such/ffmpeg", "doctor", "--json")
+    assert bad.code == 1
+    (finding,) = [f for f in bad.lines if f["verdict"] == "fail"]
+    assert "/no/such/ffmpeg" in finding["found"]
+    assert finding["fix"]
+
+
+def test_completion_scripts(terminal: Terminal) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert "_UNJAM_COMPLETE" in terminal.quick("completion", shell).out
