@@ -33,3 +33,11 @@ def test_an_attempt_that_a_stranger_told_to_stop_crashed() -> None:
 def test_a_crash_while_a_pause_was_asked_is_still_a_crash() -> None:
     found = ending_of(ended(signal=11), Facts(requested=Request.PAUSE))
     assert (found.blame, found.request) == (Blame.CRASH, Request.PAUSE)
+
+
+def test_a_guardian_killed_by_somebody_in_a_hurry_fulfils_what_was_asked() -> None:
+    """`cancel --now` and a second Ctrl+C kill the guardian: that is no lost worker."""
+    end = TreeEnd(None, None, None, 0, 0.0, 0, guardian_died=True)
+    asked = ending_of(end, Facts(requested=Request.CANCEL, asked_by="cancelled by anna"))
+    assert (asked.blame, asked.message) == (Blame.ASKED, "cancelled by anna")
+    assert ending_of(end, Facts()).blame is Blame.LOST

@@ -40,6 +40,9 @@ class App:
         in_home = settings.store == sqlite_url(settings.home / "unjam.db")
         store = open_store(settings.store, make_parents=in_home)
         try:
+            # A run that was killed may have left no worker behind either: whoever looks first pauses its
+            # jobs, so that they are seen as what they are and not taken by a worker started for others.
+            store.expire_attachments()
             yield store
         finally:
             store.close()

@@ -9,6 +9,7 @@ from unjam.cli import exits
 from unjam.cli.display import Display, make_display, outputs
 from unjam.cli.output import data, say
 from unjam.cli.signals import Signals
+from unjam.client.actions import kill_now
 from unjam.client.attach import Attachment
 from unjam.client.follow import Follower, paces
 from unjam.client.local import LocalWorker
@@ -100,6 +101,8 @@ def finish(store: Store, jobs: Sequence[Job], *, as_json: bool, refused: int = 0
     """Paths of what was made on stdout, the count of ends on stderr, and the exit code."""
     if not as_json:
         for job in jobs:
+            if job.state is State.SKIPPED and job.spec.output_path is not None:
+                data(job.spec.output_path)
             for artifact in outputs(store.artifacts(job.id)):
                 data(artifact.path)
     if len(jobs) + refused > 1:
@@ -135,6 +138,9 @@ class _Session:
         self._waits_since = time.monotonic()
         self._why: str | None = None
         self.follower = Follower(store, job_ids, cursor=cursor)
+        # The attachment of an earlier run that was killed may have ended just before ours began.
+        paused = [job.id for job in self.follower.jobs.values() if job.state is State.PAUSED]
+        store.resume(paused, by="run", fresh_budgets=False)
 
     def follow(self, signals: Signals) -> None:
         """Until all have ended, only paused ones are left, or a signal came."""
@@ -153,13 +159,13 @@ class _Session:
         _pause(self._store, ids, "interrupted (the run that waited for it was stopped)")
         self._display.line(f"pausing {_jobs(len(ids))}: finished units are kept; press again to kill at once")
         end = time.monotonic() + patience
-        presses = len(signals.pressed)
         for pace in paces():
             self._look()
             if not self._running():
                 return
-            if len(signals.pressed) > presses:
+            if len(signals.pressed) > 1:
                 self._display.line("killing what still runs; finished units are kept")
+                kill_now(self._store, [job.id for job in self._running()])
                 self._local.kill()
                 self._wait_paused(signals, 3.0)
                 return

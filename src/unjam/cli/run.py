@@ -13,6 +13,7 @@ import click
 from unjam.cli.app import App, pass_app
 from unjam.cli.output import data, document, json_line, say
 from unjam.errors import Duplicate, UsageError
+from unjam.jobs.lifecycle import LIVE
 from unjam.jobs.model import Budgets, JobLimits, OnExists
 from unjam.measures import parse_duration, parse_size
 
@@ -189,13 +190,14 @@ def submit_and_follow(
     name: str | None = None,
 ) -> int:
     """The common path of all three commands; returns the exit code."""
+    # Loaded before anything is stored: between that and the watching lies no moment for a Ctrl+C.
+    from unjam.cli.following import run_attached
     from unjam.client.api import who
+    from unjam.client.handover import hand_over
     from unjam.client.submit import carry_out, plan
 
     asked = _submission(pipeline, inputs, params, options, name)
     with app.store() as store:
-        # A run that was killed left its jobs queued: the worker started for this one must not take them.
-        store.expire_attachments()
         cursor = store.last_event_id()
         planned = plan(store, app.settings, asked)
         for warning in planned.warnings:
@@ -203,6 +205,9 @@ def submit_and_follow(
         if options["dry_run"]:
             _show_plan(planned, as_json=options["as_json"])
             return 0
+        known = [item.known.id for item in planned.items if item.known and item.known.state in LIVE]
+        if known and hand_over(store, app.settings, known, say):
+            planned = plan(store, app.settings, asked)
         outcome = carry_out(store, planned, asked, by=who())
         for note in outcome.notes:
             say(note)
@@ -213,8 +218,6 @@ def submit_and_follow(
             raise Duplicate(f"{first}: nothing was submitted: {reason.message}", "")
         if options["detach"]:
             return _detached(app, store, outcome, as_json=options["as_json"])
-        from unjam.cli.following import run_attached
-
         return run_attached(
             store,
             app.settings,
@@ -312,13 +315,15 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
 def _detached(app: App, store: Any, outcome: Outcome, *, as_json: bool) -> int:
     from unjam.client.owners import live, suitable
 
+    first = store.get(outcome.job_ids[0])
     ident = outcome.batch_id or (outcome.job_ids[0] if len(outcome.job_ids) == 1 else None)
+    if ident is None and first and first.batch_id and store.batch_jobs(first.batch_id) == outcome.job_ids:
+        ident = first.batch_id
     if as_json:
         document({"id": ident, "batch_id": outcome.batch_id, "jobs": outcome.job_ids})
     else:
         for job_id in [ident] if ident else outcome.job_ids:
             data(job_id)
-    first = store.get(outcome.job_ids[0])
     workers, now = store.workers(), store.now()
     if first is not None and not suitable(workers, first, now):
         what = "no worker is running" if not live(workers, now) else "no running worker takes such jobs"

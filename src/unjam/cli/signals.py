@@ -42,7 +42,9 @@ class Signals:
             os.close(end)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.pressed.append(number)
+        # A closed terminal says HUP twice, once itself and once by its shell: that is no second wish.
+        if number != signal.SIGHUP or number not in self.pressed:
+            self.pressed.append(number)
 
     def wait(self, seconds: float) -> None:
         """Sleep, at most until the next signal."""

@@ -17,6 +17,7 @@ class Drain:
         self._state = state
         self._finish_first = finish_first
         self._presses = 0
+        self._hung_up = False
         self.killed = False
 
     def install(self) -> None:
@@ -35,6 +36,9 @@ class Drain:
 
     def _pressed(self, number: signal.Signals) -> None:
         state = self._state
+        if number == signal.SIGHUP and self._hung_up:
+            return  # a closed terminal says it twice, once itself and once by its shell: no second wish
+        self._hung_up |= number == signal.SIGHUP
         self._presses += 1
         name = signal.Signals(number).name
         if self._presses == 1:

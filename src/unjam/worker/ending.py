@@ -90,12 +90,12 @@ def ending_of(tree: TreeEnd, facts: Facts) -> Ending:
 
 
 def _asked(tree: TreeEnd, facts: Facts) -> Request | None:
-    """The request that this end fulfils, if it is one: by signal, or at a commit, whose answer said to stop
-    there."""
+    """The request that this end fulfils, if it is one: by signal, at a commit, whose answer said to stop
+    there, or by whoever would not wait for that and killed the guardian."""
     if tree.reason in (CANCEL, PAUSE):
         return Request.CANCEL if tree.reason == CANCEL else Request.PAUSE
-    by_itself = tree.reason is None and tree.exit_code == EXIT_STOPPED and not tree.guardian_died
-    return facts.requested if by_itself else None
+    stopped = tree.guardian_died or tree.exit_code == EXIT_STOPPED
+    return facts.requested if tree.reason is None and stopped else None
 
 
 def _killed_by(tree: TreeEnd) -> str:

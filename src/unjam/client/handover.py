@@ -1,0 +1,60 @@
+"""Jobs that their worker has lost or lets go of: freed or waited for, so that the same work can go on."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+from unjam.client.follow import paces
+from unjam.client.owners import proven_dead
+from unjam.jobs.lifecycle import LIVE
+from unjam.jobs.model import Job, Request, WorkerInfo
+from unjam.settings import Settings
+from unjam.store.port import Store
+from unjam.worker.recovery import reap_expired, recover
+
+PATIENCE = 5.0
+"""Seconds beyond the grace until a job that is being let go of counts as running after all."""
+
+
+def hand_over(store: Store, settings: Settings, job_ids: Sequence[str], tell: Callable[[str], None]) -> bool:
+    """Free what dead workers held and wait for what is being stopped. True when the jobs may have moved.
+
+    A run that was killed leaves its job with a worker that is draining, or dead too: the same command a
+    moment later shall go on with it and not be told that somebody does this already.
+    """
+    moved = False
+    end = time.monotonic() + settings.grace + PATIENCE
+    for pace in paces():
+        found = [job for job in store.get_many(job_ids) if job.state in LIVE]
+        workers = store.workers()
+        now = store.now()
+        if any(_lost(job, workers, now) for job in found):
+            recover(store, settings, socket.gethostname())
+            reap_expired(store, settings, socket.gethostname())
+            moved = True
+        going = [job for job in found if _lost(job, workers, now) or _let_go(job, workers)]
+        if not going or time.monotonic() >= end:
+            return moved
+        if not moved:
+            tell(f"{going[0].spec.name}: waiting until {going[0].id} has stopped")
+        moved = True
+        time.sleep(pace)
+    raise AssertionError("paces never end")
+
+
+def _owner(job: Job, workers: Sequence[WorkerInfo]) -> WorkerInfo | None:
+    return next((worker for worker in workers if worker.id == job.worker_id), None)
+
+
+def _lost(job: Job, workers: Sequence[WorkerInfo], now: float) -> bool:
+    owner = _owner(job, workers)
+    if owner is not None and proven_dead(owner):
+        return True
+    return job.lease_expires_at is not None and job.lease_expires_at <= now
+
+
+def _let_go(job: Job, workers: Sequence[WorkerInfo]) -> bool:
+    owner = _owner(job, workers)
+    return job.requested is Request.PAUSE or (owner is not None and owner.draining)
