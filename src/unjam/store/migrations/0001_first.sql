@@ -103,7 +103,8 @@ CREATE TABLE job (
     CHECK ((reason_code IS NULL) = (reason_message IS NULL))
 ) STRICT;
 
-CREATE INDEX job_claim ON job (lane_id, run_at, seq, cpu, memory_bytes, gpu) WHERE state = 'queued';
+-- All that a claim looks at; without `state` SQLite 3.40 would read the row to test the condition again.
+CREATE INDEX job_claim ON job (lane_id, run_at, seq, cpu, memory_bytes, gpu, state) WHERE state = 'queued';
 CREATE INDEX job_live ON job (host, worker_id, lease_expires_at, cpu, memory_bytes, gpu)
     WHERE lease_expires_at IS NOT NULL;
 CREATE INDEX job_state ON job (state, seq);

@@ -1,0 +1,227 @@
+"""Claiming: the right job, for one worker, on a machine that has room for it."""
+
+from typing import Any
+
+import pytest
+
+from tests.store.rig import HOST, PAUSED, TTL, Clock, bring, changes, ending, job, state_of, take, take_one
+from unjam.jobs.model import AttemptState, Claim, Lease, Needs, Phase, Request, State
+from unjam.store import Store
+from unjam.store.claim import LOOK, PATIENCE
+
+
+def ids(claims: list[Claim]) -> list[str]:
+    return [claim.job.id for claim in claims]
+
+
+# -- which -----------------------------------------------------------------------------------------------
+def test_high_priority_first_then_the_oldest(store: Store, clock: Clock) -> None:
+    for id, priority, pipeline in [
+        ("a", 0, "convert"),
+        ("b", 5, "faces"),
+        ("c", 0, "faces"),
+        ("d", 5, "convert"),
+    ]:
+        store.submit(job(id, priority=priority, pipeline=pipeline))
+        clock.advance(1)
+    assert ids(take(store, limit=3)) == ["b", "d", "a"]
+    assert ids(take(store, limit=3)) == ["c"]
+    assert take(store) == []
+
+
+def test_only_what_the_worker_serves(store: Store) -> None:
+    store.submit(job("a", queue="night"))
+    store.submit(job("b", pipeline="faces"))
+    store.submit(job("c"))
+    assert ids(take(store, limit=9, queues=["default"], pipelines=["convert"])) == ["c"]
+    assert ids(take(store, limit=9, queues=["night", "other"])) == ["a"]
+    assert take(store, limit=9, pipelines=["convert"]) == []
+    assert ids(take(store, limit=9)) == ["b"]
+
+
+def test_a_paused_queue_gives_nothing_until_it_is_resumed(store: Store) -> None:
+    store.pause_queue("default", by="ann")
+    store.submit(job("a"))
+    store.submit(job("b", queue="night"))
+    assert ids(take(store, limit=9)) == ["b"]
+    store.resume_queue("default")
+    assert ids(take(store, limit=9)) == ["a"]
+
+
+def test_a_job_in_backoff_is_left_alone_until_it_is_due(store: Store, clock: Clock) -> None:
+    store.submit(job("late"))
+    claim = take_one(store)
+    store.end(claim.lease, ending(State.QUEUED, claim, run_at=store.now() + 10))
+    store.submit(job("other"))
+    assert ids(take(store, limit=9)) == ["other"]
+    clock.advance(10)
+    assert ids(take(store, limit=9)) == ["late"]
+
+
+def test_a_drained_job_keeps_its_place(store: Store, clock: Clock) -> None:
+    store.submit(job("first"))
+    clock.advance(1)
+    store.submit(job("second"))
+    claim = take_one(store)
+    clock.advance(100)
+    store.end(claim.lease, ending(State.QUEUED, claim))
+    assert ids(take(store)) == ["first"]
+
+
+def test_no_more_than_asked_for_and_than_slots(store: Store) -> None:
+    store.submit_many([job(f"job-{i}") for i in range(9)])
+    assert len(take(store, limit=4, free_slots=2)) == 2
+    assert len(take(store, limit=2, free_slots=4)) == 2
+    assert take(store, limit=4, free_slots=0) == []
+
+
+# -- room ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("needs", "machine", "fit"),
+    [
+        (Needs(cpu=2), {"cpu": 5}, 2),
+        (Needs(memory_bytes=3), {"memory_bytes": 10}, 3),
+        (Needs(gpu=1), {"gpu": 1}, 1),
+        (Needs(cpu=0), {"cpu": 1}, 6),
+        (Needs(cpu=9), {"cpu": 4}, 1),
+    ],
+)
+def test_a_machine_is_shared_by_all_its_workers(
+    store: Store, needs: Needs, machine: dict[str, Any], fit: int
+) -> None:
+    """INV-LOCK: what is used is counted from live leases, whoever holds them."""
+    store.submit_many([job(f"job-{i}", needs=needs) for i in range(6)])
+    got = [take(store, by=f"worker-{i}", **machine) for i in range(7)]
+    assert sum(map(len, got)) == fit
+    assert len(take(store, host="host-b", limit=9, **machine)) == min(fit, 6 - fit)
+
+
+def test_room_comes_back_with_the_end_of_an_attempt(store: Store) -> None:
+    store.submit_many([job("a", needs=Needs(cpu=4)), job("b", needs=Needs(cpu=4))])
+    claim = take_one(store, cpu=4)
+    assert take(store, cpu=4) == []
+    store.end(claim.lease, ending(State.FAILED, claim))
+    assert ids(take(store, cpu=4)) == ["b"]
+
+
+def test_an_expired_lease_still_takes_room(store: Store, clock: Clock) -> None:
+    """INV-LOCK: its tree may live as long as nobody has proved that it does not."""
+    store.submit_many([job("a", needs=Needs(cpu=4)), job("b", needs=Needs(cpu=4))])
+    take_one(store, cpu=4)
+    clock.advance(TTL * 3)
+    assert take(store, cpu=4) == []
+
+
+def test_a_machine_without_a_gpu_leaves_gpu_jobs_to_others(store: Store, clock: Clock) -> None:
+    store.submit(job("gpu", needs=Needs(gpu=1)))
+    store.submit(job("plain"))
+    clock.advance(PATIENCE * 2)
+    assert ids(take(store, limit=9, gpu=0)) == ["plain"]
+    assert ids(take(store, limit=9, gpu=1)) == ["gpu"]
+
+
+def test_a_job_that_does_not_fit_is_passed_over_but_not_for_ever(store: Store, clock: Clock) -> None:
+    store.submit(job("small-0"))
+    store.submit(job("large", needs=Needs(cpu=4)))
+    store.submit_many([job(f"small-{i}") for i in range(1, 9)])
+    running = take_one(store, cpu=4)
+    assert ids(take(store, cpu=4)) == ["small-1"]
+    clock.advance(PATIENCE + 1)
+    assert take(store, cpu=4) == []
+    store.end(running.lease, ending(State.SUCCEEDED, running))
+    assert take(store, cpu=4) == []
+    assert ids(take(store, cpu=4, host="host-b")) == ["large"]
+    assert ids(take(store, cpu=4)) == ["small-2"]
+
+
+def test_one_that_fits_is_found_behind_many_that_do_not(store: Store) -> None:
+    store.submit(job("running", needs=Needs(cpu=3)))
+    take_one(store, cpu=4)
+    store.submit_many([job(f"large-{i}", needs=Needs(cpu=4)) for i in range(LOOK - 1)])
+    store.submit(job("small"))
+    assert ids(take(store, cpu=4)) == ["small"]
+
+
+# -- the lease -------------------------------------------------------------------------------------------
+def test_a_claim_is_everything_the_worker_needs(store: Store, clock: Clock) -> None:
+    spec = job(dedupe_key="k", output_path="/out/a.mp4", tags={"a": "b"})
+    store.submit(spec)
+    clock.advance(5)
+    claim = take_one(store)
+    assert claim.job.spec == spec
+    assert (claim.lease, claim.attempt) == (Lease("job-1", 1), 1)
+    assert (claim.job.state, claim.job.phase, claim.job.worker_id) == (
+        State.RUNNING,
+        Phase.STARTING,
+        "worker-1",
+    )
+    assert claim.job.lease_expires_at == clock() + TTL
+    assert claim.job.heartbeat_at == claim.job.started_at == clock()
+    assert claim.job.counters.attempts == 1
+    (attempt,) = store.attempts("job-1")
+    assert (attempt.state, attempt.host, attempt.fence, attempt.number) == (AttemptState.STARTING, HOST, 1, 1)
+    assert changes(store, "job-1") == [(None, State.QUEUED), (State.QUEUED, State.RUNNING)]
+
+
+def test_every_claim_has_a_higher_fence(store: Store) -> None:
+    """INV-FENCE."""
+    store.submit(job())
+    for number in (1, 2, 3):
+        claim = take_one(store)
+        assert (claim.lease.fence, claim.attempt, claim.job.counters.attempts) == (number, number, number)
+        store.end(claim.lease, ending(State.QUEUED, claim))
+    assert [attempt.number for attempt in store.attempts("job-1")] == [1, 2, 3]
+
+
+def test_who_runs_the_attempt_is_known_before_it_starts(store: Store) -> None:
+    store.submit(job())
+    lease = take_one(store).lease
+    store.begin(lease, identity="boot:1:2:3", pid=77, log_path="/logs/1")
+    store.set_containment(lease, containment="pidns", pid=78)
+    (attempt,) = store.attempts("job-1")
+    assert (attempt.state, attempt.identity, attempt.pid) == (AttemptState.RUNNING, "boot:1:2:3", 78)
+    assert (attempt.containment, attempt.log_path) == ("pidns", "/logs/1")
+
+
+def test_renewal_moves_the_end_of_every_lease_still_held(store: Store, clock: Clock) -> None:
+    store.submit_many([job("a"), job("b"), job("c")])
+    claims = take(store, limit=3)
+    store.end(claims[1].lease, ending(State.FAILED, claims[1]))
+    clock.advance(10)
+    wrong = Lease("c", 7)
+    held = store.renew("worker-1", [claims[0].lease, claims[1].lease, wrong, Lease("gone", 1)], ttl=TTL)
+    assert [one.lease.job_id for one in held] == ["a"]
+    assert held[0].expires_at == clock() + TTL
+    renewed, untouched = store.get_many(["a", "c"])
+    assert (renewed.lease_expires_at, renewed.heartbeat_at) == (clock() + TTL, clock())
+    assert untouched.lease_expires_at == clock() + TTL - 10
+    assert store.renew("worker-2", [claims[0].lease], ttl=TTL) == []
+    assert store.renew("worker-1", [], ttl=TTL) == []
+
+
+def test_a_lease_that_ran_out_is_not_renewed(store: Store, clock: Clock) -> None:
+    """INV-ONCE: the guardian has ended the tree, somebody may be about to hand the job on."""
+    store.submit(job())
+    lease = take_one(store).lease
+    clock.advance(TTL)
+    assert store.renew("worker-1", [lease], ttl=TTL) == []
+    assert [one.lease for one in store.expired()] == [lease]
+
+
+def test_a_worker_hears_what_was_asked(store: Store) -> None:
+    cancelled = bring(store, "cancelling", "a")
+    paused = bring(store, "pausing", "b")
+    bring(store, "running", "c")
+    assert cancelled is not None
+    assert paused is not None
+    heard = {one.lease: one for one in store.requests("worker-1")}
+    assert set(heard) == {cancelled, paused}
+    assert heard[cancelled].requested is Request.CANCEL
+    reason = heard[cancelled].request_reason
+    assert reason is not None
+    assert reason.message == "cancelled by ann"
+    assert (heard[paused].requested, heard[paused].request_reason) == (Request.PAUSE, PAUSED)
+    renewed = {one.lease: one.requested for one in store.renew("worker-1", [cancelled, paused], ttl=TTL)}
+    assert renewed == {cancelled: Request.CANCEL, paused: Request.PAUSE}
+    assert store.requests("worker-2") == []
+    assert state_of(store, "a") is State.CANCELLING
