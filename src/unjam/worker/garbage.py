@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ class GarbageReport:
     work: list[Path] = field(default_factory=list)
     staged: list[Path] = field(default_factory=list)
     logs: list[Path] = field(default_factory=list)
+    sockets: list[Path] = field(default_factory=list)
+    """Wake-up sockets of workers that died before the store knew them."""
     jobs: list[str] = field(default_factory=list)
     freed_bytes: int = 0
 
@@ -50,7 +53,8 @@ def collect(store: Store, settings: Settings, *, dry_run: bool = False) -> Garba
     report.logs = [
         folder for folder in _children(settings.log_root) if folder.is_dir() and folder.name not in jobs
     ]
-    for path in (*report.work, *report.staged, *report.logs):
+    report.sockets = [path for path in sorted((settings.home / "run").glob("*.wake")) if _deaf(path)]
+    for path in (*report.work, *report.staged, *report.logs, *report.sockets):
         report.freed_bytes += _size(path)
         if not dry_run:
             remove(path)
@@ -69,6 +73,18 @@ def _void_attempts(store: Store, folder: Path, job: Job) -> Iterator[Path]:
             yield attempt
         else:
             yield from (f for f in files if str(f) not in kept)
+
+
+def _deaf(path: Path) -> bool:
+    """Is nobody bound to this socket any more? The kernel says so, whatever the store knows."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller:
+        try:
+            caller.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False  # gone meanwhile, or not ours to ask
+    return False
 
 
 def _prune(store: Store, settings: Settings) -> list[str]:
