@@ -1,0 +1,105 @@
+"""The real thing for a benchmark: keeper and worker on an SQLite file, and what all of it costs."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from unjam.jobs.model import ACTIVE
+from unjam.settings import Settings, as_environment, load
+from unjam.store import open_store
+from unjam.store.port import JobFilter, Store
+from unjam.supervise import linux
+from unjam.worker.spawn import keeper_argv, worker_argv
+
+ROOT = Path(__file__).resolve().parent.parent
+TICK = os.sysconf("SC_CLK_TCK")
+START_LIMIT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A running keeper with its worker. CPU and memory are the keeper's and of everything below it."""
+
+    store: Store
+    folder: Path
+    keeper: int
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far, with all that was waited for. Ticks of 10 ms: measure many jobs."""
+        stats = (linux.proc_stat(pid) for pid in (self.keeper, *linux.descendants(self.keeper)))
+        return sum(stat.cpu_ticks for stat in stats if stat is not None) / TICK
+
+    def pss_bytes(self) -> dict[str, int]:
+        """Proportional set size by process name."""
+        found: dict[str, int] = {}
+        for pid in (self.keeper, *linux.descendants(self.keeper)):
+            name = (linux.read_small(f"/proc/{pid}/comm") or b"?").decode().strip()
+            if b"unjam.worker" in (linux.read_small(f"/proc/{pid}/cmdline") or b""):
+                name = "worker" if name != "uj-keeper" else name
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            size = next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+            found[name] = found.get(name, 0) + size
+        return found
+
+    def active(self) -> int:
+        counts = self.store.count_by_state(JobFilter())
+        return sum(counts.get(state, 0) for state in ACTIVE)
+
+    def drained(self, every: float = 0.05) -> None:
+        """Return once no job is left to do."""
+        while self.active():
+            time.sleep(every)
+
+
+@contextmanager
+def running(folder: Path, containment: str) -> Iterator[System]:
+    """Keeper and worker with their default settings in a fresh `folder`, idle and ready."""
+    for part in (folder, folder / "config", folder / "home"):
+        part.mkdir()
+    settings = _settings(folder, containment)
+    with open(folder / "worker.log", "wb") as log:
+        keeper = subprocess.Popen(
+            keeper_argv(worker_argv()),
+            env={**os.environ, **as_environment(settings), "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    store = open_store(settings.store)
+    try:
+        _wait_ready(folder / "worker.log", keeper)
+        yield System(store, folder, keeper.pid)
+    finally:
+        store.close()
+        keeper.send_signal(signal.SIGTERM)
+        keeper.wait(60)
+
+
+def _settings(folder: Path, containment: str) -> Settings:
+    environment = {
+        "HOME": str(folder),
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "UNJAM_HOME": str(folder / "home"),
+        "UNJAM_PIPELINES": "benchmarks.noop",
+        "UNJAM_CONTAINMENT": containment,
+    }
+    return load(env=environment, cwd=folder)
+
+
+def _wait_ready(log: Path, keeper: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + START_LIMIT
+    while b": ready" not in log.read_bytes():
+        if keeper.poll() is not None or time.monotonic() > end:
+            raise RuntimeError(f"the worker did not start:\n{log.read_text()}")
+        time.sleep(0.02)
+
+
+def machine() -> str:
+    """The line that every table begins with."""
+    return f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, Linux {os.uname().release}"
