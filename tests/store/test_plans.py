@@ -69,7 +69,9 @@ LOOKS_AT_ALL = {"count_jobs", "find_contradictions", "list_jobs", "find_newest",
 def scanned(connection: sqlite3.Connection, name: str) -> list[str]:
     """Tables that the statement reads from end to end."""
     text = sql(name) + (" ORDER BY j.seq DESC LIMIT :limit" if name == "list_jobs" else "")
-    aliases = {alias: table for table, alias in re.findall(r"(?:FROM|JOIN|UPDATE)\s+(\w+) AS (\w+)", text)}
+    aliases: dict[str, str] = {
+        alias: table for table, alias in re.findall(r"(?:FROM|JOIN|UPDATE)\s+(\w+) AS (\w+)", text)
+    }
     found = [re.fullmatch(r"SCAN (\w+)", step) for step in plan(connection, text)]
     return [aliases.get(scan.group(1), scan.group(1)) for scan in found if scan]
 
