@@ -47,7 +47,7 @@ def test_an_output_appears_whole_with_its_manifest_and_is_skipped_next_time(tmp_
         assert job.state is State.SUCCEEDED
         assert output.read_bytes() == b"0\n1\n2\n3\n4\n"
         assert sorted(p.name for p in output.parent.iterdir()) == ["result.txt", "result.txt.unjam.json"]
-        assert not (c.settings.work_root / job.id).exists()
+        wait_until(lambda: not (c.settings.work_root / job.id).exists(), 5, "its work to be dropped")
         [media, manifest] = c.store.artifacts(job.id)
         assert (media.path, media.size_bytes) == (str(output), 10)
         assert manifest.kind == "manifest"

@@ -14,7 +14,7 @@ from unjam.measures import show_duration
 
 if TYPE_CHECKING:
     from unjam.store.port import Expired
-    from unjam.worker.reap import Recovery
+    from unjam.worker.recovery import Recovery
 
 
 @click.group(invoke_without_command=True, epilog="Example: unjam locks release j4k2m8p1qr")
@@ -62,7 +62,7 @@ def locks(ctx: click.Context, /, as_json: bool) -> int:
 def release(app: App, /, key: str, force: bool) -> int:
     """Free the job KEY from a holder that is gone. A living one needs --force, and loses its lease by it."""
     from unjam.client.ids import resolve_job
-    from unjam.worker.reap import Recovery, free
+    from unjam.worker.recovery import Recovery, free
 
     with app.store() as store:
         job_id = resolve_job(store, key)
@@ -76,7 +76,7 @@ def release(app: App, /, key: str, force: bool) -> int:
                 "cancel or pause the job instead, or say --force"
             )
         done = Recovery()
-        free(store, held, done)
+        free(store, app.settings, socket.gethostname(), held, done)
     data(f"{job_id}: {done.sentence()}")
     return 0
 
@@ -88,10 +88,10 @@ def release(app: App, /, key: str, force: bool) -> int:
 def recover(app: App, /, force: bool, as_json: bool) -> int:
     """Free everything that dead workers of this machine hold, and end what they left running. Workers do the
     same at their start and once a second; nothing of a living one is touched without --force."""
-    from unjam.worker.reap import recover as free_all
+    from unjam.worker.recovery import recover as free_all
 
     with app.store() as store:
-        done: Recovery = free_all(store, socket.gethostname(), force=force)
+        done: Recovery = free_all(store, app.settings, socket.gethostname(), force=force)
     if as_json:
         document(
             {
@@ -133,7 +133,7 @@ def _view(held: Expired, now: float) -> dict[str, Any]:
 
 
 def _proof(held: Expired) -> str:
-    from unjam.worker.reap import alive
+    from unjam.worker.recovery import alive
 
     if held.worker is None:
         return "dead"

@@ -26,8 +26,9 @@ from unjam.worker.claim import Claims
 from unjam.worker.drain import Drain
 from unjam.worker.faults import FaultPoints
 from unjam.worker.payload import RUNNER
-from unjam.worker.reap import reap_loop, recover
-from unjam.worker.renew import renew_loop, request_loop
+from unjam.worker.reap import reap_loop
+from unjam.worker.recovery import recover
+from unjam.worker.renew import renew_loop, renew_once, request_loop
 from unjam.worker.shared import WorkerState, boottime
 from unjam.worker.storeline import StoreLine
 from unjam.worker.tokens import Tokens
@@ -69,7 +70,8 @@ class Worker:
             host=socket.gethostname(),
             settings=settings,
             slots=options.slots or settings.slots,
-            line=StoreLine(lambda: open_store(settings.store)),
+            line=StoreLine(lambda: open_store(settings.store), "store"),
+            chores=StoreLine(lambda: open_store(settings.store), "chores"),
             launcher=launcher,
             tokens=Tokens(settings.home / "tokens"),
             faults=FaultPoints.from_environment(),
@@ -82,6 +84,7 @@ class Worker:
         """Store, recovery, work; on the way out no new claims, TERM, grace, KILL, record, close."""
         state = self.state
         await state.line.start()
+        await state.chores.start()
         state.clock_offset = await state.line.do(lambda s: s.now()) - boottime()
         listener = self._listen()
         try:
@@ -95,6 +98,7 @@ class Worker:
                 self._start(self._drain_when_idle())
             state.say(f"worker {state.id}: ready, {state.slots} slot(s), store {self._settings.store}")
             await claims.run()
+            await self._announce_drain()
             await claims.idle()
         finally:
             await self._close(listener)
@@ -139,9 +143,17 @@ class Worker:
 
     async def _recover(self) -> None:
         """Recovery comes before work: what a dead worker held is free before anything is claimed."""
-        found = await self.state.line.do(lambda s: recover(s, self.state.host))
+        found = await self.state.chores.do(lambda s: recover(s, self._settings, self.state.host))
+        await self.state.line.do(lambda s: s.expire_attachments())
         if found:
             self.state.say(f"recovered: {found.sentence()}")
+
+    async def _announce_drain(self) -> None:
+        """Nobody shall count on this worker any more: not only from the next renewal on."""
+        try:
+            await renew_once(self.state)
+        except StoreUnavailable as error:
+            self.state.say(f"leases could not be renewed: {error}")
 
     def _start(self, *duties: Coroutine[Any, Any, None]) -> None:
         for duty in duties:
@@ -186,6 +198,7 @@ class Worker:
         except StoreUnavailable as error:
             self.state.say(f"could not check out ({error}); the next start clears that up")
         await self.state.line.close()
+        await self.state.chores.close()
 
 
 def _waiting(store: Any, queues: Sequence[str] | None) -> int:

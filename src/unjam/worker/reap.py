@@ -1,104 +1,14 @@
-"""Recovery: jobs of dead owners, or whose lease ran out, are finished or queued again (INV-LOST)."""
+"""The reaper: looks once a second for workers that died, leases that ran out and watchers that vanished."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from unjam.errors import LeaseLost, StoreUnavailable, UnjamError
-from unjam.jobs.model import AttemptEnd, AttemptState, OnExists, State, WorkerInfo
-from unjam.jobs.reasons import Reason, ReasonCode
-from unjam.jobs.retry import Blame, Ending, decide
-from unjam.storage import publish as files
-from unjam.store.port import Expired, Store
-from unjam.supervise.identity import Identity, is_alive
-from unjam.supervise.sweep import sweep
-from unjam.worker.ending import attempt_state_of
-from unjam.worker.paths import drop_parts
+from unjam.errors import StoreUnavailable
+from unjam.jobs.model import WorkerInfo
+from unjam.store.port import Store
+from unjam.worker.recovery import Recovery, alive, reap_expired, recover
 from unjam.worker.shared import WorkerState
-
-GUARDIAN_PATIENCE = 3.0
-"""Seconds to wait for the guardians of a dead worker: they see its pidfd and need milliseconds."""
-
-
-@dataclass(slots=True)
-class Recovery:
-    """What one recovery did, for the log and for `unjam recover`."""
-
-    requeued: list[str] = field(default_factory=list)
-    finished: list[str] = field(default_factory=list)
-    """Published by roll-forward."""
-    set_aside: list[str] = field(default_factory=list)
-    still_owned: list[str] = field(default_factory=list)
-    """Left alone: their owner lives, or its death is not proven."""
-    killed: int = 0
-    """Leftover processes of dead workers that the sweep ended."""
-
-    def __bool__(self) -> bool:
-        return bool(self.requeued or self.finished or self.set_aside or self.killed)
-
-    def sentence(self) -> str:
-        parts = [
-            f"{len(jobs)} {what}"
-            for jobs, what in (
-                (self.requeued, "queued again"),
-                (self.finished, "published"),
-                (self.set_aside, "set aside or paused"),
-            )
-            if jobs
-        ]
-        if self.killed:
-            parts.append(f"{self.killed} leftover process(es) ended")
-        return ", ".join(parts) or "nothing to recover"
-
-
-def alive(identity: str | None) -> bool:
-    """Is the process of this stored identity alive on this host? Nobody is never alive."""
-    return identity is not None and is_alive(Identity.from_json(identity))
-
-
-def recover(store: Store, host: str, *, force: bool = False, patience: float = GUARDIAN_PATIENCE) -> Recovery:
-    """Free what dead owners of this host hold; with `force` what living ones hold too (they are fenced)."""
-    done = Recovery()
-    dead = [w for w in store.workers() if w.host == host and not alive(w.identity)]
-    done.killed = _sweep_dead(dead)
-    gone: dict[str, bool] = {}
-    for found in store.live_jobs(host):
-        worker = found.worker
-        owner_dead = worker is None or (worker.host == host and not alive(worker.identity))
-        if not (owner_dead or force):
-            done.still_owned.append(found.job.id)
-            continue
-        if owner_dead and not _tree_gone(found, gone, patience):
-            done.still_owned.append(found.job.id)
-            continue
-        free(store, found, done)
-    for worker in dead:
-        if alive(worker.identity):
-            continue
-        store.forget_worker(worker.id)
-        if worker.wake_path:
-            Path(worker.wake_path).unlink(missing_ok=True)
-    return done
-
-
-def reap_expired(store: Store, host: str) -> Recovery:
-    """Free the jobs whose lease ran out, whoever held them: a guardian ends its tree before that moment."""
-    done = Recovery()
-    for found in store.expired():
-        worker = found.worker
-        if worker is not None and worker.host == host and not alive(worker.identity):
-            done.killed += _sweep_dead([worker], even_with_keeper=True)
-        if found.publishing and (worker is None or worker.host != host):
-            # Only the host that has the staged files can finish the renames; other hosts leave it alone.
-            done.still_owned.append(found.job.id)
-            continue
-        free(store, found, done)
-    return done
 
 
 async def reap_loop(state: WorkerState) -> None:
@@ -106,7 +16,7 @@ async def reap_loop(state: WorkerState) -> None:
     while True:
         await asyncio.sleep(max(1.0, state.settings.poll_every))
         try:
-            workers, found, left = await state.line.do(lambda s: _round(s, state.host))
+            workers, found, left = await state.chores.do(lambda s: _round(s, state))
         except StoreUnavailable:
             continue  # the renewals say it; there is nothing to free that could be written
         state.neighbours = tuple(
@@ -121,91 +31,13 @@ async def reap_loop(state: WorkerState) -> None:
             state.asked.set()
 
 
-def _round(store: Store, host: str) -> tuple[list[WorkerInfo], Recovery, list[str]]:
+def _round(store: Store, state: WorkerState) -> tuple[list[WorkerInfo], Recovery, list[str]]:
+    host, settings = state.host, state.settings
     found = Recovery()
     workers = store.workers()
     if any(w.host == host and not alive(w.identity) for w in workers):
-        # No patience here: the store line has other calls waiting, and the next round is a second away.
-        found = recover(store, host, patience=0.0)
+        # No patience here: the next round is a second away.
+        found = recover(store, settings, host, patience=0.0)
     if store.expired():
-        found = reap_expired(store, host)
+        found = reap_expired(store, settings, host)
     return workers, found, store.expire_attachments()
-
-
-def free(store: Store, found: Expired, done: Recovery) -> None:
-    """Take one job from an owner that is gone: roll its publishing forward, or decide where it goes."""
-    try:
-        if found.publishing:
-            _roll_forward(store, found, done)
-        else:
-            _unlease(store, found, done)
-    except LeaseLost:
-        done.still_owned.append(found.job.id)  # somebody else was faster
-
-
-def _unlease(store: Store, found: Expired, done: Recovery) -> None:
-    job = found.job
-    owner = f"worker {found.worker.id}" if found.worker else "its worker"
-    ending = Ending(
-        ReasonCode.WORKER_LOST,
-        f"{owner} was lost",
-        Blame.LOST,
-        advanced=found.units_committed,
-        request=job.requested,
-    )
-    decision = decide(job.counters, job.spec.budgets, ending, jitter=random.random())
-    end = AttemptEnd(
-        attempt_state=attempt_state_of(ending),
-        attempt_reason=Reason(ending.code, ending.message),
-        job_state=decision.state,
-        job_reason=decision.reason,
-        counters=decision.counters,
-    )
-    drop_parts(job, found.lease.fence)
-    store.unlease(found.lease, end)
-    (done.requeued if decision.state is State.QUEUED else done.set_aside).append(job.id)
-
-
-def _roll_forward(store: Store, found: Expired, done: Recovery) -> None:
-    job = found.job
-    rows = [p for p in store.publishing(found.worker.host if found.worker else "") if p.lease == found.lease]
-    for row in rows:
-        replace = job.spec.on_exists is OnExists.REPLACE or job.spec.force
-        try:
-            files.publish(row.outputs, replace=replace)
-        except (UnjamError, OSError) as error:
-            code = error.code if isinstance(error, UnjamError) else ReasonCode.PERMISSION
-            reason = Reason(code, f"could not be published: {error}")
-            failed = AttemptEnd(AttemptState.FAILED, reason, State.FAILED, reason, job.counters)
-            store.end(found.lease, failed)
-            done.set_aside.append(job.id)
-        else:
-            store.end(found.lease, row.end)
-            done.finished.append(job.id)
-
-
-def _sweep_dead(workers: Sequence[WorkerInfo], *, even_with_keeper: bool = False) -> int:
-    """INV-STRANGER: only marks whose worker is proven dead, and whose keeper is too (a living keeper
-    cleans up by itself, and what it started since carries another mark)."""
-    marks = [w.mark for w in workers if even_with_keeper or not alive(w.keeper_identity)]
-    return sweep(marks).killed if marks else 0
-
-
-def _tree_gone(found: Expired, known: dict[str, bool], patience: float) -> bool:
-    """Is the guardian of this attempt gone? It outlives its tree, so then all of it is."""
-    identity = found.attempt_identity
-    if identity is None:
-        return True
-    if identity not in known:
-        known[identity] = wait_for(lambda: not alive(identity), patience)
-    return known[identity]
-
-
-def wait_for(happened: Callable[[], bool], patience: float) -> bool:
-    """Poll for something that takes milliseconds; False when it did not happen in `patience` seconds."""
-    end = time.monotonic() + patience
-    while not happened():
-        if time.monotonic() >= end:
-            return False
-        time.sleep(0.005)
-    return True

@@ -38,6 +38,8 @@ class WorkerState:
     settings: Settings
     slots: int
     line: StoreLine
+    chores: StoreLine
+    """A line of its own for recovery: its renames may meet a dead mount, and no renewal must wait for that."""
     launcher: Launcher
     tokens: Tokens
     faults: FaultPoints

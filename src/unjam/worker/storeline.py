@@ -31,12 +31,12 @@ class _Call:
 class StoreLine:
     """Calls the store off the loop. Renewals are urgent: a slow listing must not cost a lease (INV-DRAIN)."""
 
-    def __init__(self, open_store: Callable[[], Store]) -> None:
+    def __init__(self, open_store: Callable[[], Store], name: str) -> None:
         self._open = open_store
         self._calls: queue.PriorityQueue[_Call] = queue.PriorityQueue()
         self._numbers = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     async def start(self) -> None:
         """Open the store in its thread. Raises what opening raises."""
