@@ -125,6 +125,12 @@ class Rig:
             time.sleep(0.005)
         return True
 
+    def release(self) -> None:
+        """Nobody is held at a fault point any more."""
+        for slot in self.slots:
+            for path in slot.faults.iterdir():
+                path.unlink(missing_ok=True)
+
     # -- jobs -----------------------------------------------------------------------------------------------
     def top_up(self, target: int, units: int, unit_seconds: float) -> None:
         """Submit until this many jobs are not over."""
