@@ -39,7 +39,7 @@ class WorkerState:
     slots: int
     line: StoreLine
     chores: StoreLine
-    """A line of its own for recovery: its renames may meet a dead mount, and no renewal must wait for that."""
+    """A line of its own for recovery: its renames may meet a dead mount, and no renewal must wait for it."""
     launcher: Launcher
     tokens: Tokens
     faults: FaultPoints
