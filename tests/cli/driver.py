@@ -12,9 +12,7 @@ from typing import Any
 
 from click.testing import CliRunner
 
-from unjam.cli.exits import of_error
-from unjam.cli.main import cli
-from unjam.errors import UnjamError
+from unjam.cli.main import run
 from unjam.settings import Settings
 from unjam.store import open_store
 from unjam.store.port import Store
@@ -45,7 +43,9 @@ class Terminal:
         self.cwd.mkdir()
         self.home = root / "home"
         self.settings = Settings(home=self.home)
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+        kept = {
+            name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "PYTHONPATH") if name in os.environ
+        }
         self.env = {**kept, "HOME": str(root), "UNJAM_HOME": str(self.home), "NO_COLOR": "1"}
 
     def run(self, *args: str, input: bytes | None = None, timeout: float = 50) -> Said:
@@ -67,15 +67,12 @@ class Terminal:
         before = Path.cwd()
         os.chdir(self.cwd)
         try:
-            done = CliRunner(env={**self.env}).invoke(cli, list(args), standalone_mode=False)
+            with CliRunner().isolation(env=self.env) as (out, err, _both):
+                code = run(args)
+                sys.stdout.flush()
+                return Said(code, out.getvalue().decode("utf-8", "surrogateescape"), err.getvalue().decode())
         finally:
             os.chdir(before)
-        error = done.exception
-        if isinstance(error, UnjamError):
-            return Said(of_error(error), done.stdout, f"{done.stderr}unjam: {error}")
-        if error is not None:
-            raise error
-        return Said(done.return_value if isinstance(done.return_value, int) else 0, done.stdout, done.stderr)
 
     def file(self, name: str, content: bytes = b"media") -> Path:
         path = self.cwd / name

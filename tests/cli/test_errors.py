@@ -44,7 +44,7 @@ def test_exit_codes_and_sentences(terminal: Terminal, args: list[str], code: int
     terminal.file("good.bin")
     terminal.file("folder/notes.txt")
     os.mkfifo(terminal.cwd / "pipe.mov")
-    said = terminal.run(*args)
+    said = terminal.quick(*args)
     assert said.code == code, said.err
     assert words in said.err
     assert said.err.startswith("unjam: ")

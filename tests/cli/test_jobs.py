@@ -172,7 +172,7 @@ def test_odd_names_in_every_listing(terminal: Terminal, name: str) -> None:
     assert said.code == 0, said.err
     job_id = said.out.strip()
     for args in (["ls"], ["show", job_id], ["show", job_id, "--json"], ["ls", "--json"], ["cancel", job_id]):
-        done = terminal.run(*args)
+        done = terminal.quick(*args)
         assert (done.code, done.err) == (0, "")
         assert job_id in done.out
     assert terminal.run("ls").out.count("\n") == 2

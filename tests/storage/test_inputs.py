@@ -220,11 +220,12 @@ def test_addresses_are_refused_by_their_kind(tmp_path: Path) -> None:
         found("s3://bucket/a.mov", cwd=tmp_path)
 
 
-def test_ten_thousand_files_in_seconds(tmp_path: Path) -> None:
+def test_thousands_of_files_in_a_second(tmp_path: Path) -> None:
     for folder in range(10):
         (tmp_path / f"in/{folder}").mkdir(parents=True)
-        for number in range(1000):
+        for number in range(400):
             (tmp_path / f"in/{folder}/{number}.mov").write_bytes(b"x")
     begin = time.process_time()
-    assert len(found("in", cwd=tmp_path).items) == 10_000
-    assert time.process_time() - begin < 3
+    assert len(found("in", cwd=tmp_path).items) == 4_000
+    # Measured 0.1 s; a walk that grows with the square of the files would take minutes.
+    assert time.process_time() - begin < 2

@@ -139,8 +139,7 @@ class _Session:
         self._why: str | None = None
         self.follower = Follower(store, job_ids, cursor=cursor)
         # The attachment of an earlier run that was killed may have ended just before ours began.
-        paused = [job.id for job in self.follower.jobs.values() if job.state is State.PAUSED]
-        store.resume(paused, by="run", fresh_budgets=False)
+        self._go_on()
 
     def follow(self, signals: Signals) -> None:
         """Until all have ended, only paused ones are left, or a signal came."""
@@ -185,7 +184,14 @@ class _Session:
 
     def _look(self) -> None:
         self._display.update(self.follower.poll(), self.follower.jobs, self._store.now())
-        self._attachment.tick()
+        if not self._attachment.tick() and self._go_on():
+            self._display.line("this run was suspended and its jobs were paused: going on")
+
+    def _go_on(self) -> bool:
+        """Resume what was paused because nobody watched it. True when there was any."""
+        paused = [job.id for job in self.follower.unfinished() if job.state is State.PAUSED]
+        self._store.resume(paused, by="run", fresh_budgets=False)
+        return bool(paused)
 
     def _say_why(self) -> None:
         waiting = [job for job in self.follower.unfinished() if job.state not in LIVE]
