@@ -1,8 +1,22 @@
 """Submitting: whole, once, and in order of what it waits for."""
 
+import dataclasses
+
 import pytest
 
-from tests.store.rig import an_input, bring, changes, ending, job, state_of, take_one
+from tests.store.rig import (
+    HOST,
+    an_input,
+    artifact,
+    bring,
+    changes,
+    ending,
+    job,
+    staged,
+    state_of,
+    take_one,
+    unit,
+)
 from unjam.errors import Duplicate, NotFound
 from unjam.jobs.model import Budgets, JobLimits, Needs, NewBatch, OnExists, State
 from unjam.jobs.reasons import Reason, ReasonCode
@@ -33,6 +47,34 @@ def test_a_job_comes_back_as_it_was_submitted(store: Store) -> None:
     store.submit(upstream)
     store.submit(full)
     assert [job.spec for job in store.get_many(["full", "up"])] == [full, upstream]
+
+
+@pytest.mark.parametrize("odd", ["caf\udce9", "ü", "\x1bodd", "\x1b\udc80", "a'b\n"])
+def test_names_of_any_bytes_come_back_whole(store: Store, odd: str) -> None:
+    """Names need not be UTF-8; an output path that lost a byte would be another file."""
+    names = {"output_dir": f"/out/{odd}", "name": odd, "inputs": (an_input(odd),), "params": {"also": odd}}
+    one, many = (job(id, output_path=f"/out/{odd}/{id}", **names) for id in ("one", "many"))
+    store.submit(one)
+    store.submit_many([many])
+    assert [found.spec for found in store.get_many(["one", "many"])] == [one, many]
+    with pytest.raises(Duplicate):
+        store.submit(job("again", output_path=f"/out/{odd}/many"))
+    assert isinstance(store.submit_many([job("again", output_path=f"/out/{odd}/one")])[0], Reason)
+    claim = take_one(store)
+    store.begin(claim.lease, identity="i", pid=1, log_path=f"/logs/{odd}")
+    store.commit_unit(claim.lease, unit(uri=f"/work/{odd}"))
+    main = dataclasses.replace(artifact(), name=odd, path=f"/out/{odd}/one")
+    staged_main = dataclasses.replace(staged(), final_path=f"/out/{odd}/one")
+    end = ending(
+        State.FAILED, claim, artifacts=(main,), job_reason=Reason(ReasonCode.INPUT_BAD, f"{odd} is bad")
+    )
+    assert store.begin_publish(claim.lease, [staged_main], end)
+    (left,) = store.publishing(HOST)
+    assert (left.outputs, left.end) == ((staged_main,), end)
+    store.end(claim.lease, end)
+    assert store.artifacts("one") == [main]
+    assert store.units("one")[0].uri == f"/work/{odd}"
+    assert store.attempts("one")[0].log_path == f"/logs/{odd}"
 
 
 def test_a_new_job_is_queued_now(store: Store) -> None:
@@ -127,6 +169,9 @@ def test_a_refused_submission_leaves_nothing(store: Store) -> None:
     assert store.list_jobs(JobFilter()) == []
     assert store.batch_jobs("batch") is None
     assert store.last_event_id() == 0
+    store.submit(job("there", dedupe_key="same"))
+    with pytest.raises(Duplicate):
+        store.submit(job("refused", queue="new", dedupe_key="same"))
     store.submit(job(queue="new"))
     assert take_one(store, queues=["new"]).job.id == "job-1"
 

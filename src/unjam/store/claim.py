@@ -11,6 +11,7 @@ from unjam.jobs.model import Capacity, Claim, HeldLease, Lease, Request
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.store.base import Base
 from unjam.store.database import Row
+from unjam.store.rows import text_in
 
 PATIENCE = 60.0
 """Seconds a due job may be passed over because it does not fit yet. Then nothing behind it is started on this
@@ -94,7 +95,7 @@ class Claiming(Base):
                 "fence": lease.fence,
                 "identity": identity,
                 "pid": pid,
-                "log_path": log_path,
+                "log_path": text_in(log_path),
             }
             self._db.run("begin_attempt", run)
             self._event(seq, "started", self.now(), attempt=lease.fence)

@@ -46,6 +46,42 @@ def to_json(value: object) -> str:
     return _ENCODE(value)
 
 
+_ESCAPED = "\x1b"
+
+
+def text_in(text: str) -> str:
+    """A path or a file's name as a text that a database takes, whatever bytes it is made of.
+
+    Names that are not UTF-8 hold lone surrogates here, which no database stores: those go in as JSON behind a
+    mark, and come out of `text_out` as they were. A job whose output lost a byte would write to another name.
+    """
+    if not text.startswith(_ESCAPED):
+        if text.isascii():
+            return text
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            pass  # the very case below
+        else:
+            return text
+    return _ESCAPED + _ENCODE(text)
+
+
+def text_out(text: str) -> str:
+    if not text.startswith(_ESCAPED):
+        return text
+    original: str = json.loads(text[1:])
+    return original
+
+
+def maybe_in(text: str | None) -> str | None:
+    return None if text is None else text_in(text)
+
+
+def maybe_out(text: str | None) -> str | None:
+    return None if text is None else text_out(text)
+
+
 def maybe_json(value: object | None) -> str | None:
     return None if value is None else _ENCODE(value)
 
@@ -98,8 +134,8 @@ def spec_of(row: Row) -> NewJob:
         params=spec["params"],
         inputs=tuple(InputFile(*values) for values in spec["inputs"]),
         output_dir=spec.get("output_dir"),
-        output_path=row["output_path"],
-        name=row["name"],
+        output_path=maybe_out(row["output_path"]),
+        name=text_out(row["name"]),
         queue=row["queue"],
         priority=row["priority"],
         tags=spec.get("tags", {}),
@@ -185,7 +221,7 @@ def unit_of(row: Row) -> UnitRecord:
         state=UnitState(row["state"]),
         progress=row["progress"],
         fence=row["fence"],
-        uri=row["uri"],
+        uri=maybe_out(row["uri"]),
         size_bytes=row["size_bytes"],
         sha256=row["sha256"],
         result=from_json(row["result"]),
@@ -202,7 +238,7 @@ def unit_params(job_seq: int, fence: int, unit: UnitRecord) -> dict[str, object]
         "state": unit.state,
         "progress": unit.progress,
         "fence": fence,
-        "uri": unit.uri,
+        "uri": maybe_in(unit.uri),
         "size_bytes": unit.size_bytes,
         "sha256": unit.sha256,
         "result": maybe_json(unit.result),
@@ -221,7 +257,7 @@ def attempt_of(row: Row) -> AttemptRecord:
         identity=row["identity"],
         pid=row["pid"],
         containment=row["containment"],
-        log_path=row["log_path"],
+        log_path=maybe_out(row["log_path"]),
         reason=reason_of(row),
         started_at=row["started_at"],
         ended_at=row["ended_at"],
@@ -233,12 +269,25 @@ def attempt_of(row: Row) -> AttemptRecord:
 
 def artifact_of(row: Row) -> Artifact:
     return Artifact(
-        row["name"], row["kind"], row["path"], row["size_bytes"], row["sha256"], from_json(row["media"])
+        name=text_out(row["name"]),
+        kind=row["kind"],
+        path=text_out(row["path"]),
+        size_bytes=row["size_bytes"],
+        sha256=row["sha256"],
+        media=from_json(row["media"]),
     )
 
 
 def artifact_params(job_seq: int, artifact: Artifact) -> dict[str, object]:
-    return {"job_seq": job_seq, **asdict(artifact), "media": maybe_json(artifact.media)}
+    return {
+        "job_seq": job_seq,
+        "name": text_in(artifact.name),
+        "kind": artifact.kind,
+        "path": text_in(artifact.path),
+        "size_bytes": artifact.size_bytes,
+        "sha256": artifact.sha256,
+        "media": maybe_json(artifact.media),
+    }
 
 
 def event_of(row: Row) -> Event:

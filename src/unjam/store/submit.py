@@ -12,7 +12,7 @@ from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.store.base import Base
 from unjam.store.database import NotUnique
 from unjam.store.port import OnDuplicate, Submitted
-from unjam.store.rows import spec_json
+from unjam.store.rows import maybe_in, spec_json, text_in, text_out
 
 _EVENT = "submitted"
 
@@ -29,12 +29,11 @@ class Submitting(Base):
                 self._db.run("insert_detail", _detail_row(job, seq))
                 self._event(seq, _EVENT, now, after="waiting" if job.after else "queued")
                 self._wait_for(job, seq, now)
-        except NotUnique as refused:
-            # The lanes it made were rolled back with it.
+        except BaseException as error:
+            # The lanes that it made were rolled back with it.
             self._forget_lanes()
-            return self._explain(job, on_duplicate, refused)
-        except BaseException:
-            self._forget_lanes()
+            if isinstance(error, NotUnique):
+                return self._explain(job, on_duplicate, error)
             raise
         self._waker.poke()
         return Submitted(job.id, created=True)
@@ -117,7 +116,7 @@ class Submitting(Base):
         lane = self._lanes.get((job.queue, job.pipeline, job.priority)) or self._lane(job)
         return (
             seq, job.id, lane, "waiting" if job.after else "queued", now, now, batch_seq, job.dedupe_key,
-            job.output_path, needs.cpu, needs.memory_bytes, needs.gpu,
+            maybe_in(job.output_path), needs.cpu, needs.memory_bytes, needs.gpu,
         )  # fmt: skip
 
     def _lane(self, job: NewJob) -> int:
@@ -180,7 +179,7 @@ class _Taken:
         asked = {
             "ids": json.dumps([job.id for job in jobs]),
             "keys": json.dumps([job.dedupe_key for job in jobs if job.dedupe_key is not None]),
-            "paths": json.dumps([job.output_path for job in jobs if job.output_path is not None]),
+            "paths": json.dumps([text_in(job.output_path) for job in jobs if job.output_path is not None]),
         }
         for row in store._db.all("find_taken", asked):
             match row["what"]:
@@ -189,7 +188,7 @@ class _Taken:
                 case "key":
                     self._keys[row["value"]] = (row["id"], row["state"])
                 case _:
-                    self._paths[row["value"]] = (row["id"], row["state"])
+                    self._paths[text_out(row["value"])] = (row["id"], row["state"])
 
     def find(self, job: NewJob) -> _Other | None:
         if job.id in self._ids:
@@ -211,4 +210,4 @@ class _Taken:
 
 
 def _detail_row(job: NewJob, seq: int) -> tuple[object, ...]:
-    return seq, job.name, job.pipeline_version, spec_json(job)
+    return seq, text_in(job.name), job.pipeline_version, spec_json(job)
