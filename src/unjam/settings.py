@@ -21,7 +21,7 @@ _DERIVED = Path("derived")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a setting may be. `read` makes the value of a text (or TOML value) and the folder it is relative to."""
+    """What a setting may be. `read` makes the value of a text or TOML value and the folder it starts from."""
 
     help: str
     read: Callable[[Any, Path], Any]
