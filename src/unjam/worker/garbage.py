@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unjam.jobs.model import LIVE, Job, State
+from unjam.errors import Conflict
+from unjam.jobs.model import ENDED, LIVE, Job, State
+from unjam.jobs.reasons import ReasonCode
 from unjam.settings import Settings
 from unjam.storage.staging import parts_in
 from unjam.store.port import JobFilter, Store
@@ -17,7 +19,7 @@ from unjam.worker.paths import remove
 PAGE = 500
 DAY = 86400.0
 KEEPS_UNITS = frozenset(set(State) - {State.SUCCEEDED, State.SKIPPED})
-"""Jobs that may go on from their units: unfinished ones, and failed or cancelled ones until removed."""
+"""Jobs that may go on from their units: unfinished ones, and failed ones until they are removed."""
 
 
 @dataclass(slots=True)
@@ -34,45 +36,80 @@ class GarbageReport:
 
 
 def collect(store: Store, settings: Settings, *, dry_run: bool = False) -> GarbageReport:
-    """Safe beside running workers: nothing of a live attempt is touched."""
+    """Safe beside running workers: nothing of a live attempt is touched.
+
+    Files are listed before their job is looked up. The other way round an attempt that began in between would
+    be taken for one that nobody knows (INV-KEEP).
+    """
     report = GarbageReport()
     if not dry_run:
         report.jobs = _prune(store, settings)
-    jobs = {job.id: job for job in _all_jobs(store)}
     for folder in _children(settings.work_root):
-        job = jobs.get(folder.name)
-        if job is None or job.state not in KEEPS_UNITS:
-            report.work.append(folder)
-        else:
-            report.work += _void_attempts(store, folder, job)
+        report.work += _spare_work(store, folder, dry_run=dry_run)
+    log_folders = [folder for folder in _children(settings.log_root) if folder.is_dir()]
+    jobs = {job.id: job for job in _all_jobs(store)}
+    report.logs = [folder for folder in log_folders if folder.name not in jobs]
     for output_dir in sorted({j.spec.output_dir for j in jobs.values() if j.spec.output_dir}):
         for part, owner, fence in parts_in(Path(output_dir)):
-            known = jobs.get(owner)
+            known = store.get(owner)
             if known is None or known.state not in LIVE or fence < known.fence:
                 report.staged.append(part)
-    report.logs = [
-        folder for folder in _children(settings.log_root) if folder.is_dir() and folder.name not in jobs
-    ]
     report.sockets = [path for path in sorted((settings.home / "run").glob("*.wake")) if _deaf(path)]
     for path in (*report.work, *report.staged, *report.logs, *report.sockets):
         report.freed_bytes += _size(path)
         if not dry_run:
             remove(path)
+    if not dry_run:
+        _remove_empty(store, settings.work_root)
     return report
 
 
-def _void_attempts(store: Store, folder: Path, job: Job) -> Iterator[Path]:
-    """Files in the folders of attempts that are over which no committed unit names."""
+def _spare_work(store: Store, folder: Path, *, dry_run: bool) -> list[Path]:
+    """What of a job's work folder nobody will go on from."""
+    files = {
+        attempt: [Path(root) / name for root, _, names in os.walk(attempt) for name in names]
+        for attempt in _children(folder)
+    }
+    job = store.get(folder.name)
+    if job is None or job.state not in KEEPS_UNITS:
+        return [folder]
+    over = [attempt for attempt in files if job.state not in LIVE or _fence(attempt) < job.fence]
+    if _spent(job):
+        return over if dry_run or _forget_units(store, job) else []
     kept = {unit.uri for unit in store.units(job.id) if unit.uri}
-    for attempt in _children(folder):
-        fence = int(attempt.name[1:]) if attempt.name[1:].isdigit() else -1
-        if job.state in LIVE and fence >= job.fence:
-            continue
-        files = [Path(root) / name for root, _, names in os.walk(attempt) for name in names]
-        if not any(str(f) in kept for f in files):
-            yield attempt
+    spare: list[Path] = []
+    for attempt in over:
+        if any(str(file) in kept for file in files[attempt]):
+            spare += [file for file in files[attempt] if str(file) not in kept]
         else:
-            yield from (f for f in files if str(f) not in kept)
+            spare.append(attempt)
+    return spare
+
+
+def _spent(job: Job) -> bool:
+    """Nobody goes on from its units: a cancelled job kept them until now, a bad input must change first."""
+    bad = job.reason is not None and job.reason.code is ReasonCode.INPUT_BAD
+    return job.state is State.CANCELLED or (job.state is State.FAILED and bad)
+
+
+def _forget_units(store: Store, job: Job) -> bool:
+    """False when it was resumed meanwhile and runs: its attempt counts on what was committed."""
+    try:
+        store.drop_units(job.id)
+    except Conflict:
+        return False
+    return True
+
+
+def _fence(attempt: Path) -> int:
+    return int(attempt.name[1:]) if attempt.name[1:].isdigit() else -1
+
+
+def _remove_empty(store: Store, work_root: Path) -> None:
+    """Folders of ended jobs in which nothing is left; those of active ones are about to be used."""
+    for folder in _children(work_root):
+        if not _children(folder) and (job := store.get(folder.name)) is not None and job.state in ENDED:
+            folder.rmdir()
 
 
 def _deaf(path: Path) -> bool:
