@@ -11,6 +11,7 @@ from unjam.errors import DiskFull, InputMissing, NotPermitted, OutputExists
 from unjam.jobs.model import Job, OnExists
 from unjam.measures import show_size
 from unjam.storage import manifest
+from unjam.storage.inputs import inspect, refuse
 
 FREE_FLOOR = 16 << 20
 """Bytes that must be free where the output goes, whatever the job says it needs."""
@@ -31,7 +32,8 @@ class Go:
 
 
 def preflight(job: Job) -> Skip | Go:
-    """Blocking: stats files. Raises UnjamError (input_missing, output_exists, permission, disk_full)."""
+    """Blocking: stats files. Raises UnjamError (input_missing, input_bad, output_exists, permission,
+    disk_full)."""
     spec = job.spec
     if spec.output_path is None:
         return Go(None)
@@ -41,8 +43,12 @@ def preflight(job: Job) -> Skip | Go:
     ):
         return Skip(output)
     for source in spec.inputs:
-        if "://" not in source.uri and not os.path.lexists(source.uri):
+        if "://" in source.uri:
+            continue
+        if not os.path.lexists(source.uri):
             raise InputMissing(f"{source.uri}: not there any more")
+        # What can be told from outside costs no process, and is told in the words of the submission.
+        refuse(inspect(source.uri))
     _writable(output.parent)
     _room(output.parent, max(FREE_FLOOR, spec.needs.disk_bytes))
     if os.path.lexists(output):
