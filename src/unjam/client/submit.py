@@ -286,6 +286,8 @@ def _duplicate(running: Sequence[Planned]) -> Duplicate:
 def _make_folder(job: NewJob) -> None:
     if job.output_dir is None:
         return
+    if os.path.lexists(job.output_dir) and not os.path.isdir(job.output_dir):
+        raise NotPermitted(f"{job.output_dir}: is a file, not a folder; choose another with -o")
     try:
         os.makedirs(job.output_dir, exist_ok=True)
     except OSError as error:

@@ -27,7 +27,7 @@ class Params(BaseModel):
 
 
 def _sentence(model: type[BaseModel], pipeline: str, error: Any) -> str:
-    name = ".".join(str(part) for part in error["loc"]) or "parameters"
+    name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = list(model.model_fields)
         near = difflib.get_close_matches(name, known, n=1)
@@ -35,5 +35,8 @@ def _sentence(model: type[BaseModel], pipeline: str, error: Any) -> str:
         return f"{pipeline} has no parameter {name!r}: {hint}"
     if error["type"] == "missing":
         return f"{pipeline} needs the parameter {name!r}: give -p {name}=VALUE"
-    message = error["msg"][:1].lower() + error["msg"][1:]
+    message = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return f"{pipeline}: {message}"
+    message = message[:1].lower() + message[1:]
     return f"{pipeline}: parameter {name}={error['input']!r}: {message}"

@@ -281,12 +281,13 @@ def _prepare_file(path: str, make_parents: bool) -> None:
 
 
 def _file_error(error: OSError, path: str, folder: Path) -> UnjamError:
-    if error.errno == errno.ENOENT:
+    # /proc and the like answer "no such file" to whoever makes a file in them.
+    if error.errno == errno.ENOENT and not folder.is_dir():
         return StoreUnavailable(
             f"the store {path} cannot be made: there is no folder {folder}. Make it first"
         )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"the store {path} cannot be made: the disk is full")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
         return StoreUnavailable(f"the store {path} cannot be made: {folder} is not writable for this user")
     return StoreUnavailable(f"the store {path} cannot be made: {error.strerror}")
