@@ -292,8 +292,9 @@ def test_a_namespace_that_is_not_to_be_had_is_a_failed_launch(tmp_path: Path) ->
 def test_auto_takes_the_namespace_where_it_works(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with launcher() as one:
-            tree = await one.launch(spec(tmp_path, "sleep", containment="auto"))
+            tree = await one.launch(spec(tmp_path, "sleep", payload={"announce": True}, containment="auto"))
             tree.go(math.inf)
+            await hear(tree)
             started = await tree.started()
             assert started.containment == "pidns"
             # The number is the attempt's own as we see it, not that of the namespace's init.
