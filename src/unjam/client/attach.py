@@ -17,17 +17,25 @@ class Attachment:
 
     def __init__(self, store: Store, job_ids: Sequence[str], *, ttl: float) -> None:
         self._store = store
+        self._job_ids = tuple(job_ids)
         self._ttl = ttl
         self._renewed = time.monotonic()
         self.watcher_id = new_id("w")
         if job_ids:
             store.attach(self.watcher_id, job_ids, ttl=ttl)
 
-    def tick(self) -> None:
-        """Renew when it is due; cheap to call often."""
-        if time.monotonic() - self._renewed >= RENEW_EVERY:
-            self._renewed = time.monotonic()
+    def tick(self) -> bool:
+        """Renew when it is due; cheap to call often. False when it may have run out meanwhile (this process
+        was stopped, or the machine slept) and the jobs may have been paused for that."""
+        late = time.monotonic() - self._renewed
+        if late < RENEW_EVERY:
+            return True
+        self._renewed = time.monotonic()
+        if late < self._ttl:
             self._store.renew_attachment(self.watcher_id, ttl=self._ttl)
+            return True
+        self._store.attach(self.watcher_id, self._job_ids, ttl=self._ttl)
+        return False
 
     def close(self) -> None:
         self._store.detach(self.watcher_id)

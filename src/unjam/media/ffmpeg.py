@@ -8,11 +8,13 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from unjam.errors import ToolMissing
+from unjam.errors import ToolMissing, UnjamError
+from unjam.jobs.reasons import ReasonCode
 
 OLDEST = (5, 1)
 """`-fps_mode` and `-enc_time_base N/D` are unknown before."""
@@ -85,6 +87,10 @@ def _examine(path: Path, size: int, _mtime_ns: int) -> FFmpeg:
         raise ToolMissing(
             f"ffmpeg: {path} said nothing for {START_SECONDS:g} s when asked for its version"
         ) from error
+    if said.returncode < 0:
+        # Killed, by the kernel for memory perhaps: that says nothing about the program, another try may.
+        name = signal.Signals(-said.returncode).name
+        raise UnjamError(f"{path} was killed by {name} when asked for its version", code=ReasonCode.CRASHED)
     match = _VERSION.match(said.stdout.decode("utf-8", "replace"))
     if said.returncode != 0 or match is None:
         raise ToolMissing(f"{path} is not an ffmpeg that works (exit code {said.returncode})")
