@@ -208,6 +208,7 @@ def make_launcher(
 
 
 AnyTree = Tree | GroupTree
+AnyLauncher = Launcher | GroupLauncher
 
 
 def _private(path: str, flags: int) -> int:

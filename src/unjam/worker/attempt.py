@@ -18,7 +18,8 @@ from unjam.jobs.model import (
 )
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.jobs.retry import Blame, Decision, Ending, decide
-from unjam.supervise.launch import LaunchFailed, LaunchSpec, Started, Stuck, Tree, TreeEnd, Usage
+from unjam.supervise.launch import LaunchFailed, LaunchSpec, Started, Stuck, TreeEnd, Usage
+from unjam.supervise.portable import AnyTree
 from unjam.worker import ending as why
 from unjam.worker import paths
 from unjam.worker.conversation import Conversation
@@ -44,7 +45,7 @@ class AttemptRun:
         self.lease_until = lease_until
         self.picture = Picture(now=boottime(), stall_after=self.job.spec.limits.stall_after)
         self.talk: Conversation | None = None
-        self._tree: Tree | None = None
+        self._tree: AnyTree | None = None
         self._lost = False
         self.over = False
         """Its end is written and its lease is gone."""
@@ -99,7 +100,10 @@ class AttemptRun:
 
     async def _skip(self, found: Skip) -> None:
         reason = Reason(ReasonCode.OK, f"done before, and still whole: {found.output}")
-        end = AttemptEnd(AttemptState.SUCCEEDED, reason, State.SKIPPED, reason, self.job.counters)
+        # They are its results all the same: `job:ID` and whoever reads the paths find them.
+        end = AttemptEnd(
+            AttemptState.SUCCEEDED, reason, State.SKIPPED, reason, self.job.counters, artifacts=found.made
+        )
         await self.state.line.persist(lambda s: s.unlease(self.lease, end))
         self.over = True
         self.state.say(f"{self.label}: skipped, {reason.message}")
@@ -128,7 +132,7 @@ class AttemptRun:
             await self._end_badly(ending, end)
         await self.state.faults.reach("ended")
 
-    async def _begin(self, tree: Tree, spec: LaunchSpec) -> Conversation:
+    async def _begin(self, tree: AnyTree, spec: LaunchSpec) -> Conversation:
         """INV-ONCE: nothing runs that the store does not know; the guardian waits for the commit."""
         identity = tree.identity
         try:
@@ -164,7 +168,7 @@ class AttemptRun:
         self._obey()
         return talk
 
-    async def _until_gone(self, tree: Tree, talk: Conversation) -> TreeEnd:
+    async def _until_gone(self, tree: AnyTree, talk: Conversation) -> TreeEnd:
         serving = asyncio.create_task(talk.serve())
         knowing = asyncio.create_task(self._note_started(tree))
         end = await tree.done()
@@ -177,7 +181,7 @@ class AttemptRun:
             self._pause_timer.cancel()
         return end
 
-    async def _note_started(self, tree: Tree) -> None:
+    async def _note_started(self, tree: AnyTree) -> None:
         try:
             self.untold = await tree.started()
         except LaunchFailed:

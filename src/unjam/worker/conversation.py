@@ -28,7 +28,7 @@ from unjam.jobs.messages import (
 from unjam.jobs.model import Claim, InputFile, PlanOutcome, Request, UnitRecord, UnitState
 from unjam.jobs.reasons import ReasonCode
 from unjam.store.port import Store
-from unjam.supervise.launch import Tree
+from unjam.supervise.portable import AnyTree
 from unjam.worker.link import Link
 from unjam.worker.picture import Picture
 from unjam.worker.shared import WorkerState, boottime
@@ -45,7 +45,7 @@ class Conversation:
         state: WorkerState,
         claim: Claim,
         picture: Picture,
-        tree: Tree,
+        tree: AnyTree,
         *,
         requested: Callable[[], Request | None],
         on_lease_lost: Callable[[], None],

@@ -20,8 +20,8 @@ from unjam.store import open_store
 from unjam.store.port import JobFilter
 from unjam.store.wakeup import Listener
 from unjam.supervise.identity import identity_of
-from unjam.supervise.launch import Launcher
 from unjam.supervise.limits import new_mark
+from unjam.supervise.portable import make_launcher
 from unjam.worker.claim import Claims
 from unjam.worker.drain import Drain
 from unjam.worker.faults import FaultPoints
@@ -58,7 +58,7 @@ class Worker:
         self._options = options
         self._keeper = keeper
         self._mark = new_mark(zlib.crc32(str(settings.home).encode()))
-        launcher = Launcher(
+        launcher = make_launcher(
             mark=self._mark,
             base_preload=(RUNNER,),
             keeper_pidfd=keeper[0] if keeper else None,

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from unjam.settings import Settings
-from unjam.supervise.launch import Launcher
+from unjam.supervise.linux import boottime
+from unjam.supervise.portable import AnyLauncher
 from unjam.worker.faults import FaultPoints
 from unjam.worker.storeline import StoreLine
 from unjam.worker.tokens import Tokens
@@ -19,14 +20,11 @@ from unjam.worker.tokens import Tokens
 if TYPE_CHECKING:
     from unjam.worker.attempt import AttemptRun
 
+__all__ = ["WorkerState", "boottime", "in_thread", "wait_at_most"]
+
 T = TypeVar("T")
 FILE_LIMIT = 30.0
 """Seconds that one small file operation may take: a dead network mount must not hold a job for ever."""
-
-
-def boottime() -> float:
-    """Seconds on a clock that runs through suspend and that nobody sets."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(slots=True)
@@ -40,7 +38,7 @@ class WorkerState:
     line: StoreLine
     chores: StoreLine
     """A line of its own for recovery: its renames may meet a dead mount, and no renewal must wait for it."""
-    launcher: Launcher
+    launcher: AnyLauncher
     tokens: Tokens
     faults: FaultPoints
     clock_offset: float = 0.0
