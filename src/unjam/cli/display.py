@@ -119,7 +119,7 @@ def end_line(job: Job, artifacts: Sequence[Artifact]) -> str:
     colour = {"succeeded": "green", "skipped": "green", "failed": "red"}.get(job.state, "yellow")
     word = paint(f"{job.state:<10}", colour, sys.stderr)
     text = f"{word}{one_line(job.spec.name)}"
-    if made := outputs(artifacts):
+    if (made := outputs(artifacts)) and job.state is not State.SKIPPED:
         size = sum(artifact.size_bytes for artifact in made)
         more = f" and {len(made) - 1} more" if len(made) > 1 else ""
         text += f" -> {one_line(made[0].path)}{more} ({show_size(size)}{_took(job)})"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unjam.jobs.digest import digest_of
-from unjam.jobs.model import InputFile
+from unjam.jobs.model import Artifact, InputFile
 
 SCHEMA = 1
 SUFFIX = ".unjam.json"
@@ -45,6 +45,7 @@ def build(
         "outputs": [
             {
                 "name": o["name"],
+                "kind": o["kind"],
                 "size_bytes": o["size_bytes"],
                 "sha256": o["sha256"],
                 "mtime_ns": os.stat(o["staged_path"]).st_mtime_ns,
@@ -54,11 +55,11 @@ def build(
     }
 
 
-def proves(
+def proven(
     output: Path, pipeline: str, version: int, inputs: Sequence[InputFile], params: Mapping[str, Any]
-) -> bool:
-    """Does the manifest beside `output` prove that exactly this work was done and that the files are still
-    whole?
+) -> list[Artifact] | None:
+    """The files of which the manifest beside `output` proves that exactly this work made them and that they
+    are still whole; None when it does not.
 
     Inputs are compared by path, size and mtime; outputs by size, and by sha256 unless nothing can have
     touched them.
@@ -69,15 +70,22 @@ def proves(
             body = json.load(file)
             stamp = os.fstat(file.fileno())
     except (FileNotFoundError, NotADirectoryError, ValueError, UnicodeDecodeError):
-        return False
+        return None
     if not isinstance(body, dict) or body.get("schema") != SCHEMA:
-        return False
+        return None
     if body.get("work") != work_digest(pipeline, version, inputs, params):
-        return False
+        return None
     outputs = body.get("outputs")
     if not isinstance(outputs, list) or not outputs:
-        return False
-    return all(_whole(output.parent / o["name"], o, stamp.st_ctime_ns) for o in outputs)
+        return None
+    if not all(_whole(output.parent / o["name"], o, stamp.st_ctime_ns) for o in outputs):
+        return None
+    return [
+        Artifact(
+            o["name"], o.get("kind", "media"), str(output.parent / o["name"]), o["size_bytes"], o["sha256"]
+        )
+        for o in outputs
+    ]
 
 
 def work_digest(pipeline: str, version: int, inputs: Sequence[InputFile], params: Mapping[str, Any]) -> str:

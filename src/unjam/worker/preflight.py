@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unjam.errors import DiskFull, InputMissing, NotPermitted, OutputExists
-from unjam.jobs.model import Job, OnExists
+from unjam.jobs.model import Artifact, Job, OnExists
 from unjam.measures import show_size
 from unjam.storage import manifest
 from unjam.storage.inputs import inspect, refuse
@@ -22,6 +22,7 @@ class Skip:
     """The manifest proves the same work; nothing is to be done."""
 
     output: Path
+    made: tuple[Artifact, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,10 @@ def preflight(job: Job) -> Skip | Go:
     if spec.output_path is None:
         return Go(None)
     output = Path(spec.output_path)
-    if not spec.force and manifest.proves(
-        output, spec.pipeline, spec.pipeline_version, spec.inputs, spec.params
-    ):
-        return Skip(output)
+    if not spec.force:
+        made = manifest.proven(output, spec.pipeline, spec.pipeline_version, spec.inputs, spec.params)
+        if made is not None:
+            return Skip(output, tuple(made))
     for source in spec.inputs:
         if "://" in source.uri:
             continue
