@@ -106,7 +106,7 @@ def plan(store: Store, settings: Settings, asked: Submission) -> Plan:
     pipeline = registry.get(asked.pipeline, settings.pipelines)
     params = pipeline.validate(asked.params)
     output_dir = os.path.abspath(os.path.join(asked.cwd, asked.output_dir)) if asked.output_dir else None
-    found, after = _inputs(store, pipeline, asked, output_dir)
+    found, after = _inputs(store, pipeline, pipeline.suffixes(params), asked, output_dir)
     dumped = params.model_dump(mode="json")
     places: Sequence[Destination | None] = [None]
     if found.items:
@@ -174,7 +174,11 @@ def carry_out(store: Store, planned: Plan, asked: Submission, *, by: str) -> Out
 
 
 def _inputs(
-    store: Store, pipeline: PipelineDef, asked: Submission, output_dir: str | None
+    store: Store,
+    pipeline: PipelineDef,
+    suffixes: frozenset[str],
+    asked: Submission,
+    output_dir: str | None,
 ) -> tuple[Expansion, tuple[str, ...]]:
     if not pipeline.takes_input:
         if asked.inputs:
@@ -186,7 +190,7 @@ def _inputs(
         )
     plain = [name for name in asked.inputs if not name.startswith("job:")]
     found = expand(
-        plain, cwd=asked.cwd, suffixes=pipeline.accepts, output_dir=output_dir, listed=asked.listed
+        plain, cwd=asked.cwd, suffixes=suffixes, output_dir=output_dir, listed=asked.listed
     ) if plain else Expansion((), ())  # fmt: skip
     results = [job_input(store, name) for name in asked.inputs if name.startswith("job:")]
     items = (*found.items, *(item for item, _ in results))

@@ -39,10 +39,15 @@ class PipelineDef:
     limits: JobLimits = field(default_factory=JobLimits)
     suffix_of: Callable[[Any, InputFile], str | None] | None = None
     needs_of: Callable[[Any, int], Needs] | None = None
+    accepts_of: Callable[[Any], frozenset[str]] | None = None
 
     def validate(self, values: Mapping[str, Any]) -> Params:
         """Typed parameters from strings or JSON. Raises UsageError naming parameter, value and way out."""
         return self.params.parse(values, pipeline=self.name)
+
+    def suffixes(self, params: Params) -> frozenset[str]:
+        """Suffixes that the expansion of a folder takes with these parameters."""
+        return self.accepts_of(params) if self.accepts_of else self.accepts
 
     def output_suffix(self, params: Params, source: InputFile) -> str | None:
         """Suffix of the main output (".mp4"), or None when the pipeline publishes no file named by the
@@ -67,6 +72,7 @@ def pipeline(
     limits: JobLimits | None = None,
     output_suffix: Callable[[Any, InputFile], str | None] | None = None,
     needs: Callable[[Any, int], Needs] | None = None,
+    accepts_of: Callable[[Any], frozenset[str]] | None = None,
 ) -> Callable[[PipelineFunction], PipelineDef]:
     """Declare a pipeline. The decorated function takes `(ctx: Context, params: P)`; P is read from its
     annotation when `params` is not given.
@@ -91,6 +97,7 @@ def pipeline(
             limits=limits or JobLimits(),
             suffix_of=output_suffix,
             needs_of=needs,
+            accepts_of=accepts_of,
         )
 
     return declare

@@ -28,6 +28,11 @@ def _suffix(params: ConvertParams, _source: InputFile) -> str:
     return suffix(params)
 
 
+def _accepts(params: ConvertParams) -> frozenset[str]:
+    """A folder of films often holds sound files too: they are no failed films."""
+    return MEDIA_SUFFIXES | AUDIO_SUFFIXES if params.preset == "audio" else MEDIA_SUFFIXES
+
+
 def _needs(params: ConvertParams, cpus: int) -> Needs:
     return Needs(cpu=min(cpus, MOST_CPUS) if params.preset == "mp4" else 1)
 
@@ -40,6 +45,7 @@ def _needs(params: ConvertParams, cpus: int) -> Needs:
     preload=PRELOADS["convert"],
     output_suffix=_suffix,
     needs=_needs,
+    accepts_of=_accepts,
 )
 def convert(ctx: Context, params: ConvertParams) -> None:
     """Probe, encode in units that survive a kill, join, verify, publish.
