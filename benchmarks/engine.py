@@ -35,6 +35,8 @@ class Figures:
     per_second: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
     latency_ms: list[float] = field(default_factory=list)
+    parts_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """CPU of a job by part of ours."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,11 +98,14 @@ def _unjam(level: str) -> Contest:
         with running(folder, level) as system:
             _submit(system, range(5))  # imports and pages of the first jobs are not what is measured
             system.drained()
-            cpu, began = system.cpu_seconds(), time.monotonic()
+            before, began = system.cpu_by_part(), time.monotonic()
             _submit(system, range(100, 100 + jobs))
             system.drained()
             figures.per_second.append(jobs / (time.monotonic() - began))
-            figures.cpu_ms.append((system.cpu_seconds() - cpu) / jobs * 1e3)
+            parts = {k: (v - before[k]) / jobs * 1e3 for k, v in system.cpu_by_part().items()}
+            figures.cpu_ms.append(sum(parts.values()))
+            for part, spent in parts.items():
+                figures.parts_ms[part].append(spent)
             for number in range(10_000, 10_000 + singles):
                 time.sleep(GAP)
                 asked = time.monotonic_ns()
@@ -196,6 +201,12 @@ def _show(figures: dict[str, Figures], names: list[str]) -> bool:
         ratios = f"x{base[0] / speed:.2f} jobs/s, x{base[1] / cpu:.2f} CPU, x{base[2] / p50:.2f} latency"
         latency = f"{p50:>12.1f}{_p(f.latency_ms, 0.99):>8.1f}{max(f.latency_ms):>8.1f}"
         print(f"{name:16}{speed:>10.1f}{cpu:>13.2f}{latency}   {ratios}")
+    print()
+    for name in names:
+        if figures[name].parts_ms:
+            parts = {part: statistics.median(spent) for part, spent in figures[name].parts_ms.items()}
+            told = ", ".join(f"{part} {spent:.1f}" for part, spent in parts.items())
+            print(f"CPU ms a job, {name}: {told}")
     print()
     met = [
         _target("P1 jobs/s, tree", base[0], ">=", 100),

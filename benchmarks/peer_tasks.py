@@ -34,7 +34,7 @@ def submitter(peer: str) -> Callable[[int], Any]:
         return lambda number: app.send_task("noop", (number,))
     connection = importlib.import_module("redis").Redis(unix_socket_path=SOCKET)
     queue = importlib.import_module("rq").Queue("bench", connection=connection)
-    return lambda number: queue.enqueue(noop, number, result_ttl=0)
+    return lambda number: queue.enqueue("benchmarks.peer_tasks.noop", number, result_ttl=0)
 
 
 def main() -> None:

@@ -34,6 +34,19 @@ class System:
         stats = (linux.proc_stat(pid) for pid in (self.keeper, *linux.descendants(self.keeper)))
         return sum(stat.cpu_ticks for stat in stats if stat is not None) / TICK
 
+    def cpu_by_part(self) -> dict[str, float]:
+        """Seconds of keeper, worker and zygotes themselves, and of `attempts`: all that was waited for."""
+        parts = {"keeper": 0.0, "worker": 0.0, "zygotes": 0.0, "attempts": 0.0}
+        for pid in (self.keeper, *linux.descendants(self.keeper)):
+            data = linux.read_small(f"/proc/{pid}/stat") or b""
+            name, field = data[: data.rfind(b")")], data[data.rfind(b")") + 2 :].split()
+            if not field:
+                continue
+            part = "keeper" if pid == self.keeper else "zygotes" if b"uj-zygote" in name else "worker"
+            parts[part] += (int(field[11]) + int(field[12])) / TICK
+            parts["attempts"] += (int(field[13]) + int(field[14])) / TICK
+        return parts
+
     def pss_bytes(self) -> dict[str, int]:
         """Proportional set size by process name."""
         found: dict[str, int] = {}

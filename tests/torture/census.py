@@ -76,6 +76,8 @@ def take(keepers: Mapping[int, int], run: str) -> Census:
         stat = stats[pid]
         if stat.state not in "ZX":
             role, attempt = _role(pid, stat.ppid, run)
+            if pid in keepers and role != "keeper":
+                role = "newborn"  # its command line names the worker too, until it has taken its name
             census.procs[pid] = Proc(pid, stat.start_ticks, stat.ppid, role, attempt, slot)
     _tell_attempts_from_leaves(census)
     return census

@@ -253,7 +253,9 @@ class Harness:
 
     # -- what must be gone ----------------------------------------------------------------------------------
     def _until_clean(self, role: str, phase: str, doomed: Doomed, at: float) -> str:
-        late = self.watch.wait_gone(doomed, ORPHAN_LIMIT - (time.monotonic() - at))
+        # A worker whose keeper died drains: its attempts have their grace before the two seconds begin.
+        limit = ORPHAN_LIMIT + (float(GRACE) if role == "keeper" else 0.0)
+        late = self.watch.wait_gone(doomed, limit - (time.monotonic() - at))
         seconds = time.monotonic() - at
         if late:
             self.tally.fault("orphans", [f"{role}, {phase}: {what}" for what in late.values()])

@@ -76,7 +76,7 @@ class Rig:
             **as_environment(self.settings),
             "UNJAM_CONTAINMENT": slot.containment,
             "UNJAM__FAULTS": str(slot.faults),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         }
         log = os.open(slot.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         argv = keeper_argv(worker_argv(slots=SLOTS_EACH), restart=True, parent_fd=me)
