@@ -1,0 +1,1 @@
+"""Tests of src/unjam/media (the folder `media` beside this one holds sample files)."""
