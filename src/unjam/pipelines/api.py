@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from unjam.pipelines.params import Params
 
 PipelineFunction = Callable[["Context", Any], None]
-_VIDEO = "3g2 3gp asf avi dv flv m1v m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogv rm swf ts vob webm wmv"
-_AUDIO = "aac ac3 aiff flac m4a mka mp2 mp3 oga ogg opus wav wma"
+_VIDEO = (
+    "3g2 3gp asf avi divx dv f4v flv gxf ivf m1v m2p m2ts m2v m4v mj2 mkv mov mp4 mpe mpeg mpg mts mxf nsv"
+    " nut ogm ogv qt rm rmvb swf ts vob webm wmv wtv y4m"
+)
+_AUDIO = (
+    "aac ac3 aif aiff amr ape au caf dts eac3 f4a flac m4a m4b mka mp2 mp3 oga ogg opus tta w64 wav wma wv"
+)
 MEDIA_SUFFIXES = frozenset(f".{name}" for name in _VIDEO.split())
 AUDIO_SUFFIXES = frozenset(f".{name}" for name in _AUDIO.split())
 
