@@ -77,7 +77,7 @@ class Screen:
 
     def exit_code(self, timeout: float = 30) -> int:
         """Of the newest command, when it has ended."""
-        shown = self.wait_for(r"\[exit \d+\]\s+you> *$", timeout)
+        shown = self.wait_for(r"\[exit \d+\]\s+you>\s*\Z", timeout)
         return int(re.findall(r"\[exit (\d+)\]", shown)[-1])
 
     def _do(self, *words: str) -> str:

@@ -19,6 +19,7 @@ from unjam.jobs.lifecycle import LIVE
 from unjam.jobs.model import Job, State
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.settings import Settings
+from unjam.store.attachments import ABANDONED
 from unjam.store.port import Store
 
 WHY_AFTER = 3.0
@@ -186,10 +187,12 @@ class _Session:
         self._display.update(self.follower.poll(), self.follower.jobs, self._store.now())
         if not self._attachment.tick() and self._go_on():
             self._display.line("this run was suspended and its jobs were paused: going on")
+            self._display.update(self.follower.poll(), self.follower.jobs, self._store.now())
 
     def _go_on(self) -> bool:
         """Resume what was paused because nobody watched it. True when there was any."""
-        paused = [job.id for job in self.follower.unfinished() if job.state is State.PAUSED]
+        jobs = self.follower.unfinished()
+        paused = [job.id for job in jobs if job.state is State.PAUSED and job.reason == ABANDONED]
         self._store.resume(paused, by="run", fresh_budgets=False)
         return bool(paused)
 

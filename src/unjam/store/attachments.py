@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.store.ask import Asking
 
+ABANDONED = Reason(ReasonCode.INTERRUPTED, "nobody watches it any more: its terminal or page is gone")
+
 
 class Attaching(Asking):
     """Part of the store."""
@@ -30,7 +32,6 @@ class Attaching(Asking):
         self._db.run("detach", {"watcher_id": watcher_id})
 
     def expire_attachments(self) -> list[str]:
-        reason = Reason(ReasonCode.INTERRUPTED, "nobody watches it any more: its terminal or page is gone")
         if not self._db.one("find_expired_attachment", {"now": self.now()}):
             return []
         with self._db.write():
@@ -38,6 +39,6 @@ class Attaching(Asking):
             seqs = {row["job_seq"] for row in self._db.all("expire_attachments", {"now": now})}
             rows = [self._db.one("find_abandoned", {"seq": seq}) for seq in sorted(seqs)]
             abandoned = [row for row in rows if row is not None]
-            outcome = [self._pause(row, reason, "watcher", now) for row in abandoned]
+            outcome = [self._pause(row, ABANDONED, "watcher", now) for row in abandoned]
         self._poke_for(outcome)
         return [one.job_id for one in outcome if one.changed]
