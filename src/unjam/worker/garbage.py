@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from unjam.storage.staging import parts_in
 from unjam.store.port import JobFilter, Store
 from unjam.worker.paths import remove
 
+ATTACHED_LOG = re.compile(r"worker-attached-(\d+)\.log")
+"""What a `run` calls the log of its own worker, by its process number."""
 PAGE = 500
 DAY = 86400.0
 KEEPS_UNITS = frozenset(set(State) - {State.SUCCEEDED, State.SKIPPED})
@@ -49,6 +52,7 @@ def collect(store: Store, settings: Settings, *, dry_run: bool = False) -> Garba
     log_folders = [folder for folder in _children(settings.log_root) if folder.is_dir()]
     jobs = {job.id: job for job in _all_jobs(store)}
     report.logs = [folder for folder in log_folders if folder.name not in jobs]
+    report.logs += [path for path in _children(settings.log_root) if _left_by_a_run(path)]
     for output_dir in sorted({j.spec.output_dir for j in jobs.values() if j.spec.output_dir}):
         for part, owner, fence in parts_in(Path(output_dir)):
             known = store.get(owner)
@@ -110,6 +114,20 @@ def _remove_empty(store: Store, work_root: Path) -> None:
     for folder in _children(work_root):
         if not _children(folder) and (job := store.get(folder.name)) is not None and job.state in ENDED:
             folder.rmdir()
+
+
+def _left_by_a_run(log: Path) -> bool:
+    """Is this the log of a worker whose `run` was killed? It removes the log of a worker that ended well."""
+    match = ATTACHED_LOG.fullmatch(log.name)
+    if match is None:
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False  # somebody else's process has the number now: no proof
+    return False
 
 
 def _deaf(path: Path) -> bool:
