@@ -95,6 +95,22 @@ def test_a_killed_worker_is_restarted_and_no_unit_is_done_twice(tmp_path: Path) 
         assert output.read_bytes() == b"0\n1\n2\n3\n4\n5\n"
 
 
+def test_a_unit_whose_file_is_gone_is_done_again(tmp_path: Path) -> None:
+    """A row without its file is void: it is made and committed anew, the others are kept."""
+    output = tmp_path / "out" / "result.txt"
+    with crew(tmp_path / "home") as c:
+        c.start()
+        job_id = c.submit(UNITS, unit_params(c, hold_at=3), output=output)
+        wait_until(lambda: len(c.lines()) == 3, 20, "three units")
+        [lost] = [u.uri for u in c.store.units(job_id) if u.name == "u1"]
+        Path(lost or "").unlink()
+        c.kill_worker()
+        (c.home / "ledger.go").touch()
+        assert c.wait(job_id).state is State.SUCCEEDED
+        assert [line.split()[0] for line in c.lines()] == ["u0", "u1", "u2", "u1", "u3", "u4"]
+        assert output.read_bytes() == b"0\n1\n2\n3\n4\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_gives_the_jobs_back_at_once(tmp_path: Path, number: int) -> None:
     """The worker drains (INV-DRAIN): the job is queued with its units, no lock is left (INV-LOCK)."""

@@ -90,6 +90,15 @@ class UnitCommitted(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class UnitsVoided(Message):
+    """Committed units whose files are gone: a row without its file is void. Answer: Ack."""
+
+    kind: ClassVar[str] = "units_voided"
+    stage: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TokenWanted(Message):
     """Ask for a scarce thing of the machine (`gpu`). Answer: Ack when it is there."""
 
@@ -176,6 +185,7 @@ _KINDS: dict[str, type[Message]] = {
         UnitsDeclared,
         PlanProposed,
         UnitCommitted,
+        UnitsVoided,
         TokenWanted,
         TokenReturned,
         InputProbed,

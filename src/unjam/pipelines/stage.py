@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from unjam.jobs.digest import digest_of
-from unjam.jobs.messages import PlanAccepted, PlanProposed, Progress, UnitCommitted, UnitsDeclared
+from unjam.jobs.messages import (
+    PlanAccepted,
+    PlanProposed,
+    Progress,
+    UnitCommitted,
+    UnitsDeclared,
+    UnitsVoided,
+)
 from unjam.pipelines.channel import Channel, stop_asked
 
 REPORT_EVERY = 0.25
@@ -114,21 +121,23 @@ class Stage:
         if not isinstance(answer, PlanAccepted):
             raise TypeError(f"worker answered a plan with {answer.kind}")
         self.committed = {}
-        for row in answer.committed:
-            self._keep(row)
+        lost = [row["name"] for row in answer.committed if not self._keep(row)]
+        if lost:
+            self._channel.ask(UnitsVoided(self.name, tuple(lost)))
         if answer.voided:
             self._log(f"{self.name}: the plan changed, {answer.voided} finished unit(s) are void")
         if self.committed:
             self._log(f"{self.name}: {len(self.committed)} unit(s) kept from earlier attempts")
         return answer.body
 
-    def _keep(self, row: Mapping[str, Any]) -> None:
+    def _keep(self, row: Mapping[str, Any]) -> bool:
         path = Path(row["uri"]) if row.get("uri") else None
         # A row without its file is void: the disk was cleaned, or the unit lies on another machine.
         if path is not None and (not path.is_file() or path.stat().st_size != row["size_bytes"]):
             self._log(f"{self.name}: unit {row['name']} has lost its file {path}; doing it again")
-            return
+            return False
         self.committed[row["name"]] = CommittedUnit(row["name"], path, row.get("result"))
+        return True
 
     def units(self, specs: Sequence[UnitSpec]) -> Iterator[Unit]:
         """The units still to do, in order. Committed ones are in `committed`, the new ones join it as they

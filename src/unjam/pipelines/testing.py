@@ -16,6 +16,7 @@ from unjam.jobs.messages import (
     Progress,
     Stop,
     UnitCommitted,
+    UnitsVoided,
 )
 from unjam.jobs.model import InputFile
 from unjam.pipelines.context import Attempt, Context
@@ -41,6 +42,9 @@ class MemoryChannel:
         if isinstance(message, UnitCommitted):
             self.units.setdefault(message.stage, {})[message.name] = message
             return Ack(self.stop_at_commit)
+        if isinstance(message, UnitsVoided):
+            for name in message.names:
+                self.units[message.stage].pop(name)
         if isinstance(message, Finished):
             self.finished = message
         return Ack()

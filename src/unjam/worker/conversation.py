@@ -24,6 +24,7 @@ from unjam.jobs.messages import (
     TokenWanted,
     UnitCommitted,
     UnitsDeclared,
+    UnitsVoided,
 )
 from unjam.jobs.model import Claim, InputFile, PlanOutcome, Request, UnitRecord, UnitState
 from unjam.jobs.reasons import ReasonCode
@@ -104,6 +105,9 @@ class Conversation:
                 return await self._plan(message)
             case UnitCommitted():
                 return await self._commit_unit(message)
+            case UnitsVoided():
+                lost = await self._fenced(lambda s: s.void_units(self._lease, message.stage, message.names))
+                return lost if isinstance(lost, Refused) else Ack()
             case Finished():
                 self.finished = message
                 return Ack()
