@@ -36,6 +36,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
     "Mapping[str, Any]": mappings,
     "Mapping[str, Any] | None": st.none() | mappings,
+    "tuple[str, ...]": st.lists(st.text(), max_size=4).map(tuple),
     "tuple[Mapping[str, Any], ...]": st.lists(mappings, max_size=3).map(tuple),
 }
 KINDS = sorted(messages._KINDS.values(), key=lambda kind: kind.kind)

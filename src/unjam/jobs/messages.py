@@ -262,6 +262,10 @@ def _is_mappings(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
 # Annotations are strings here (PEP 563): a new field of another type fails the round-trip test, not a user.
 _FITS: dict[str, Callable[[object], bool]] = {
     "str": lambda v: isinstance(v, str),
@@ -273,5 +277,6 @@ _FITS: dict[str, Callable[[object], bool]] = {
     "bool": lambda v: isinstance(v, bool),
     "Mapping[str, Any]": lambda v: isinstance(v, dict),
     "Mapping[str, Any] | None": lambda v: v is None or isinstance(v, dict),
+    "tuple[str, ...]": _is_names,
     "tuple[Mapping[str, Any], ...]": _is_mappings,
 }

@@ -71,6 +71,10 @@ class Conversation:
         """Until nobody holds the attempt's end any more; tokens it held are then free."""
         try:
             await self._link.serve(self._break)
+        except Exception as error:
+            # An attempt that is never answered would hang until its stall limit: end it now, and say why.
+            self._break(f"{type(error).__name__}: {error}")
+            raise
         finally:
             for fd in self._tokens.values():
                 Tokens.give_back(fd)
