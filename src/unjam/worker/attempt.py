@@ -24,6 +24,7 @@ from unjam.worker import ending as why
 from unjam.worker import paths
 from unjam.worker.conversation import Conversation
 from unjam.worker.ending import Facts, attempt_state_of, ending_of, succeeded
+from unjam.worker.logs import keep_in_bounds
 from unjam.worker.payload import launch_spec
 from unjam.worker.picture import Picture
 from unjam.worker.preflight import Go, Skip, preflight
@@ -179,6 +180,7 @@ class AttemptRun:
         tree.channel.close()
         if self._pause_timer is not None:
             self._pause_timer.cancel()
+        await keep_in_bounds(self.state, [self.log_path])
         return end
 
     async def _note_started(self, tree: AnyTree) -> None:

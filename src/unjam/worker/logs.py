@@ -8,8 +8,10 @@ renumbered.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from unjam.supervise.linux import punch_hole
+from unjam.worker.shared import WorkerState, in_thread
 
 HEAD = 1 << 20
 """Bytes at the start that are always kept: what was started, and how."""
@@ -34,3 +36,20 @@ def trim(path: str, longest: int) -> int:
         return end - start if punch_hole(fd, start, end - start) else 0
     finally:
         os.close(fd)
+
+
+async def keep_in_bounds(state: WorkerState, paths: Sequence[str]) -> None:
+    """Trim these logs to the size that the settings allow."""
+    longest = state.settings.log_max_bytes
+
+    def work() -> None:
+        for path in paths:
+            if os.path.exists(path):
+                trim(path, longest)
+
+    if not paths:
+        return
+    try:
+        await in_thread(work)
+    except (TimeoutError, OSError) as error:
+        state.say(f"logs could not be trimmed: {error}")

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from functools import partial
 
 from unjam.errors import LeaseLost, StoreUnavailable
 from unjam.jobs.model import Lease
 from unjam.store.port import Store
 from unjam.supervise.launch import Started
-from unjam.worker.logs import trim
-from unjam.worker.shared import WorkerState, boottime, in_thread
+from unjam.worker.logs import keep_in_bounds
+from unjam.worker.shared import WorkerState, boottime
 
 EVERY = 1.0
-TRIM_EVERY = 5
 
 
 async def watch_loop(state: WorkerState) -> None:
     """Runs until cancelled."""
-    rounds = 0
     while True:
         await asyncio.sleep(EVERY)
-        rounds += 1
         now = boottime()
         for run in list(state.running.values()):
             run.tick(now)
         await write_containment(state)
         await write_progress(state)
-        if rounds % TRIM_EVERY == 0 and state.running:
-            await _trim_logs(state)
+        await keep_in_bounds(state, [run.log_path for run in state.running.values() if run.log_path])
 
 
 async def write_containment(state: WorkerState) -> None:
@@ -68,18 +63,3 @@ async def write_progress(state: WorkerState) -> None:
     for lease in stale:
         if not by_lease[lease].over:
             by_lease[lease].lease_lost()
-
-
-async def _trim_logs(state: WorkerState) -> None:
-    paths = [run.log_path for run in state.running.values() if run.log_path]
-    longest = state.settings.log_max_bytes
-
-    def work() -> None:
-        for path in paths:
-            if os.path.exists(path):
-                trim(path, longest)
-
-    try:
-        await in_thread(work)
-    except (TimeoutError, OSError) as error:
-        state.say(f"logs could not be trimmed: {error}")
