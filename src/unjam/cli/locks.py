@@ -111,7 +111,9 @@ def recover(app: App, /, force: bool, as_json: bool) -> int:
         for job_id in ids:
             data(f"{job_id} {kind}")
     if done.still_owned:
-        say(f"left alone: {', '.join(done.still_owned)}: their owner lives, or its death is not proven")
+        one = len(done.still_owned) == 1
+        whose = "its owner lives, or its death is" if one else "their owners live, or their death is"
+        say(f"left alone: {', '.join(done.still_owned)}: {whose} not proven")
     say(done.sentence())
     return 0
 
