@@ -14,6 +14,11 @@ APPLICATION_ID = 0x756E6A6D
 FOLDER = Path(__file__).parent / "migrations"
 
 
+def missing(connection: sqlite3.Connection, path: str, folder: Path = FOLDER) -> int:
+    """How many migrations the file lacks; only reads. Raises StoreUnavailable like `upgrade`."""
+    return _needed(connection, path, _files(folder))
+
+
 def upgrade(connection: sqlite3.Connection, path: str, folder: Path = FOLDER) -> None:
     """Apply the migrations the file lacks. Raises StoreUnavailable for a file that is newer or not ours."""
     files = _files(folder)

@@ -51,8 +51,11 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise self._told(error) from error
         try:
+            # Before the first PRAGMA that writes: another program's file is not to become a WAL file.
+            missing = self._patiently(lambda: migrate.missing(self._connection, path))
             self._patiently(self._configure)
-            self._patiently(lambda: migrate.upgrade(self._connection, path))
+            if missing:
+                self._patiently(lambda: migrate.upgrade(self._connection, path))
         except BaseException:
             self._connection.close()
             raise
