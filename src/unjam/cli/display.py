@@ -146,7 +146,11 @@ def state_line(job: Job) -> str:
 
 def progress_text(job: Job, now: float) -> str:
     """ "running 42 %, 3 min left, encode 5/12" with what was last seen of it."""
-    parts = [f"{job.state} {job.progress * 100:.0f} %"]
+    if job.progress <= 0 and job.started_at is not None:
+        # Nobody knows how far a stranger's command is: how long it runs is all there is to tell.
+        parts = [f"{job.state} for {show_duration(max(0.0, now - job.started_at))}"]
+    else:
+        parts = [f"{job.state} {job.progress * 100:.0f} %"]
     if job.eta_seconds is not None:
         parts.append(f"{show_duration(job.eta_seconds)} left")
     if job.message:

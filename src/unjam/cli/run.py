@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -177,7 +178,7 @@ def exec_(
     if options["retries"] is None:
         # Nobody knows whether any command may be run twice: only who asks for it does.
         options["retries"] = 0
-    return submit_and_follow(app, "exec", (), params, options, name=name or " ".join(command)[:200])
+    return submit_and_follow(app, "exec", (), params, options, name=name or shlex.join(command)[:200])
 
 
 def submit_and_follow(
