@@ -210,4 +210,6 @@ def strictly_decodes(path: Path) -> bool:
         check=False,
         timeout=50,
     )
-    return (said.returncode, said.stderr) == (0, "")
+    # 9.0 writes no chapter track beside copied subtitles and misses it when it reads; the chapters are there.
+    lines = [line for line in said.stderr.splitlines() if "QT chapter track" not in line]
+    return (said.returncode, lines) == (0, [])

@@ -206,7 +206,7 @@ class Context:
                 )
             final = Path(self.attempt.output_path)
         else:
-            if Path(name).name != name:
+            if Path(name).name != name or name in ("", "..") or "\0" in name:
                 raise UsageError(f"output name {name!r}: a plain file name, please")
             final = self.output_dir / name
         self._published.append(_Published(self._as_part(what), final.name, kind, media, final))

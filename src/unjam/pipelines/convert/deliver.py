@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from unjam.errors import InputBad, UnjamError
@@ -77,10 +79,32 @@ def _copy(unit: Path, part: Path, stage: Stage) -> None:
     size = unit.stat().st_size or 1
     done = 0
     with open(unit, "rb") as source, open(part, "xb") as target:
-        # In the kernel, and by reference where the file system can.
-        while count := os.copy_file_range(source.fileno(), target.fileno(), COPY_BYTES):
+        step = _copier(source.fileno(), target.fileno())
+        while count := step():
             done += count
             stage.progress(done / size, evidence=str(done))
+
+
+def _copier(source: int, target: int) -> Callable[[], int]:
+    """Copies the next piece from one file to the other and returns its length, 0 at the end."""
+
+    def in_kernel() -> int:
+        return os.copy_file_range(source, target, COPY_BYTES)
+
+    def by_sendfile() -> int:
+        return os.sendfile(target, source, None, COPY_BYTES)
+
+    try:
+        # By reference where the file system can. An empty range asks whether it can at all: not between two
+        # file systems (EXDEV: an output on another disk than the work), nor on some networks' ones.
+        os.copy_file_range(source, target, 1)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
+            raise
+        return by_sendfile
+    os.lseek(source, 0, os.SEEK_SET)
+    os.lseek(target, 0, os.SEEK_SET)
+    return in_kernel
 
 
 def check(work: Work, stage: Stage, encoded: Encoded, part: Path) -> Probe:

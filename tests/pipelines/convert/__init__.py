@@ -1,0 +1,1 @@
+"""Tests of the pipeline convert, on real media with real ffmpeg."""
