@@ -69,7 +69,7 @@ def test_why_a_job_waits_in_every_case(world: World) -> None:
     assert "none of 1 worker takes jobs of queue default" in why(world, job_id)
     world.store.check_out(picky.id)
     able = world.worker()
-    assert "start: all 2 slots of 1 worker are busy" in why(world, job_id)
+    assert "start: waits for one of 2 slots of 1 worker" in why(world, job_id)
     world.store.pause_queue("default", by="anna")
     assert "queue default is paused by anna" in why(world, job_id)
     world.store.resume_queue("default")

@@ -63,9 +63,7 @@ def _queued(job: Job, around: Surroundings) -> Next:
     if not takers:
         return Next("start", None, _no_worker(job, around))
     slots = sum(w.slots for w in takers)
-    return Next(
-        "start", None, f"all {slots} slots of {_count(len(takers), 'worker')} are busy, or others are first"
-    )
+    return Next("start", None, f"waits for one of {_count(slots, 'slot')} of {_count(len(takers), 'worker')}")
 
 
 def _no_worker(job: Job, around: Surroundings) -> str:

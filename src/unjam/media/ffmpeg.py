@@ -20,6 +20,7 @@ OLDEST = (5, 1)
 """`-fps_mode` and `-enc_time_base N/D` are unknown before."""
 START_SECONDS = 20.0
 SAMPLE_BYTES = 1 << 16
+_WAY_OUT = "set UNJAM_FFMPEG to 'pinned', 'system' or a path"
 _VERSION = re.compile(r"^ffmpeg version (\S+)")
 _NUMBERS = re.compile(r"^n?(\d+)\.(\d+)")
 
@@ -46,9 +47,7 @@ def find(choice: str = "pinned") -> FFmpeg:
     try:
         stat = os.stat(path)
     except OSError as error:
-        raise ToolMissing(
-            f"ffmpeg: {path}: {error.strerror}; set UNJAM_FFMPEG to 'pinned', 'system' or a path"
-        ) from error
+        raise ToolMissing(f"ffmpeg: {path}: {error.strerror}; {_WAY_OUT}") from error
     return _examine(path, stat.st_size, stat.st_mtime_ns)
 
 
@@ -82,10 +81,10 @@ def _examine(path: Path, size: int, _mtime_ns: int) -> FFmpeg:
             check=False,
         )
     except OSError as error:
-        raise ToolMissing(f"ffmpeg: {path} does not start: {error.strerror}") from error
+        raise ToolMissing(f"ffmpeg: {path} does not start: {error.strerror}; {_WAY_OUT}") from error
     except subprocess.TimeoutExpired as error:
         raise ToolMissing(
-            f"ffmpeg: {path} said nothing for {START_SECONDS:g} s when asked for its version"
+            f"ffmpeg: {path} said nothing for {START_SECONDS:g} s when asked for its version; {_WAY_OUT}"
         ) from error
     if said.returncode < 0:
         # Killed, by the kernel for memory perhaps: that says nothing about the program, another try may.
@@ -93,7 +92,7 @@ def _examine(path: Path, size: int, _mtime_ns: int) -> FFmpeg:
         raise UnjamError(f"{path} was killed by {name} when asked for its version", code=ReasonCode.CRASHED)
     match = _VERSION.match(said.stdout.decode("utf-8", "replace"))
     if said.returncode != 0 or match is None:
-        raise ToolMissing(f"{path} is not an ffmpeg that works (exit code {said.returncode})")
+        raise ToolMissing(f"{path} is not an ffmpeg that works (exit code {said.returncode}); {_WAY_OUT}")
     version = match[1]
     numbers = _NUMBERS.match(version)
     # A build from git ("N-118000-g...") has no number: taken as new.
