@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +20,8 @@ from unjam.store.queries import sql
 MINIMUM = (3, 37)
 """STRICT tables; RETURNING and UPDATE ... FROM are older."""
 BUSY_MS = 5_000
+LITTLE_ROOM = 1 << 16
+"""Bytes; the index of a WAL file takes half of this at once."""
 PATIENCE = 60.0
 """Seconds to wait for other writers before the caller is told; one transaction takes milliseconds."""
 
@@ -239,6 +242,9 @@ def _is_busy(error: sqlite3.Error) -> bool:
 def _told_error(error: sqlite3.Error, path: str) -> UnjamError:
     """The error as a sentence that names the file, what is wrong and the way out."""
     code: int = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_IOERR and _no_room(path):
+        # Opening a WAL file needs room for its index, and says only that it could not.
+        code = sqlite3.SQLITE_FULL
     match code:
         case sqlite3.SQLITE_FULL:
             return DiskFull(f"the disk of the store {path} is full: free some space, nothing was changed")
@@ -259,6 +265,13 @@ def _told_error(error: sqlite3.Error, path: str) -> UnjamError:
         case sqlite3.SQLITE_IOERR:
             return StoreUnavailable(f"the disk of the store {path} failed to read or write ({error})")
     return StoreUnavailable(f"the store {path} failed: {error}")
+
+
+def _no_room(path: str) -> bool:
+    try:
+        return shutil.disk_usage(Path(path).parent).free < LITTLE_ROOM
+    except OSError:
+        return False  # the disk that failed does not answer this either
 
 
 def _prepare_file(path: str, make_parents: bool) -> None:
