@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,15 +169,15 @@ def test_of_a_thousand_finished_files_exactly_three_run(shell: Shell) -> None:
     shell.assert_clean()
 
 
-def _write_manifest(source: Path, made: Path, like: dict[str, object]) -> None:
+def _write_manifest(source: Path, made: Path, like: dict[str, Any]) -> None:
     stat = source.stat()
-    (output,) = like["outputs"]  # type: ignore[misc]
+    (output,) = like["outputs"]
     body = manifest.build(
-        job_id=str(like["job"]),
+        job_id=like["job"],
         pipeline=convert.name,
         version=convert.version,
         inputs=[InputFile(source.name, str(source), stat.st_size, stat.st_mtime_ns)],
-        params=like["params"],  # type: ignore[arg-type]
-        outputs=[{**output, "name": made.name, "staged_path": str(made)}],  # type: ignore[has-type]
+        params=like["params"],
+        outputs=[{**output, "name": made.name, "staged_path": str(made)}],
     )
     manifest.manifest_path(made).write_text(json.dumps(body))
