@@ -51,6 +51,7 @@ class Picture:
         clock = StallClock(StallLimits.of(idle, busy), now=now)
         deadline = now + message.timeout if message.timeout else None
         self._running = _Running(message.stage, clock, deadline)
+        self._message = ""
         self._progress.add_stage(message.stage, message.weight)
         self._set_stage(message.stage, state=StageState.RUNNING, started_at=wall)
 
@@ -132,19 +133,29 @@ class Picture:
         """What the store is told of this attempt."""
         self.changed = False
         silent = now - self._clock.advanced_at
-        message = f"waiting for {self._held}" if self._held else self._message
         return ProgressUpdate(
             lease=lease,
             phase=self.phase,
             progress=self._progress.value,
             eta_seconds=self._progress.eta(now),
-            message=message,
+            message=f"waiting for {self._held}" if self._held else self._told(),
             advanced_at=wall - silent,
             stalled=self.stalled,
             usage=self._usage,
             stages=tuple(self._stages.values()),
             units=tuple(self._units.values()),
         )
+
+    def _told(self) -> str:
+        """What it is at, for people: "encode 5/12, 1.4x". A job's only stage goes without saying."""
+        record = self._stages.get(self._running.name) if self._running else None
+        if record is None:
+            return self._message
+        if record.units_total > 1:
+            place = f"{record.name} {min(record.units_done + 1, record.units_total)}/{record.units_total}"
+        else:
+            place = record.name if len(self._stages) > 1 else ""
+        return ", ".join(part for part in (place, self._message) if part)
 
     def stages_at_end(self, state: StageState, *, wall: float) -> tuple[StageRecord, ...]:
         """The stages as they stand when the attempt is over: what still ran ends as `state`."""
