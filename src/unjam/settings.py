@@ -346,11 +346,10 @@ def show_range(rule: Rule) -> str:
         return " | ".join(rule.choices)
     if rule.low is None:
         return ""
+    low, high = (str(edge).removesuffix(".0") for edge in (rule.low, rule.high))
     return (
-        f"{rule.low:g} to {rule.high:g} {rule.unit}"
-        if rule.high is not None
-        else f"at least {rule.low:g} {rule.unit}"
-    )
+        f"{low} to {high} {rule.unit}" if rule.high is not None else f"at least {low} {rule.unit}"
+    ).rstrip()
 
 
 def near_match(word: str, known: Mapping[str, Any] | tuple[str, ...] | list[str]) -> str:

@@ -39,21 +39,26 @@ def pipelines(app: App, /, name: str | None, as_json: bool) -> int:
         return 0
     data(f"{one.name} {one.version}: {one.summary}")
     rows = [
-        [key, _kind(field), repr(field.get("default", "")), field.get("description", "")]
+        [key, _default(field), f"{field.get('description', '')} [{_kind(field)}]".strip()]
         for key, field in schema.get("properties", {}).items()
     ]
     if rows:
-        table(["PARAMETER", "KIND", "DEFAULT", "MEANING"], rows)
+        table(["PARAMETER", "DEFAULT", "MEANING"], rows)
     if one.takes_input:
         data("folders: " + " ".join(sorted(one.accepts)))
     return 0
+
+
+def _default(field: dict[str, Any]) -> str:
+    value = field.get("default")
+    return "" if value is None else str(value)
 
 
 def _kind(field: dict[str, Any]) -> str:
     if "enum" in field:
         return " | ".join(str(value) for value in field["enum"])
     if "anyOf" in field:
-        return " | ".join(_kind(part) for part in field["anyOf"])
+        return " | ".join(_kind(part) for part in field["anyOf"] if part.get("type") != "null")
     kind = str(field.get("type", "text"))
     low, high = field.get("minimum", field.get("exclusiveMinimum")), field.get("maximum")
     return kind if low is None and high is None else f"{kind} {low if low is not None else ''}..{high or ''}"
@@ -85,14 +90,13 @@ def show_config(app: App, /, as_json: bool) -> int:
         )  # fmt: skip
         return 0
     table(
-        ["SETTING", "VALUE", "ORIGIN", "RANGE", "MEANING"],
+        ["SETTING", "VALUE", "ORIGIN", "MEANING"],
         [
             [
                 name,
                 ",".join(value) if isinstance(value, tuple) else str(value),
                 loaded.origins[name],
-                show_range(RULES[name]),
-                RULES[name].help,
+                RULES[name].help + (f" [{show_range(RULES[name])}]" if show_range(RULES[name]) else ""),
             ]
             for name, value in values.items()
         ],

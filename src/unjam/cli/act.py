@@ -172,6 +172,10 @@ def _go_on(
     if not ids:
         raise Conflict("nothing to go on with; finished work is done anew by `unjam run --force`")
     if detach:
+        from unjam.cli.run import say_if_nobody_takes
+
+        if (first := store.get(ids[0])) is not None:
+            say_if_nobody_takes(store, first)
         return 0
     from unjam.cli.following import run_attached
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from unjam.cli.display import Artifacts, end_line, progress_text, state_line
-from unjam.cli.output import one_line, printable
+from unjam.cli.output import one_line, printable, shortened
 from unjam.jobs.lifecycle import ENDED, LIVE
 from unjam.jobs.model import Event, Job, State
 from unjam.measures import show_duration
@@ -80,8 +80,7 @@ class BarDisplay:
             self._progress.remove_task(self._bars.pop(job_id))
         for job in running:
             if job.id not in self._bars:
-                label = one_line(job.spec.name)
-                label = label if len(label) <= 30 else f"{label[:27]}..."
+                label = shortened(one_line(job.spec.name))
                 self._bars[job.id] = self._progress.add_task("", total=1.0, label=label, text="")
             self._progress.update(self._bars[job.id], completed=job.progress, text=progress_text(job, now))
 

@@ -48,7 +48,7 @@ def ls(app: App, /, **options: Any) -> int:
         if not rows:
             say("no jobs" + (" that match" if where != type(where)() else "; try: unjam convert FILE -o DIR"))
             return 0
-        table(["ID", "STATE", "DONE", "AGE", "PIPELINE", "NAME", "WHY"], rows, colour_column=1)
+        table(["ID", "STATE", "DONE", "AGE", "PIPELINE", "NAME", "WHY"], rows, colour_column=1, name_column=5)
         if options["limit"] and len(rows) == options["limit"]:
             say(f"the newest {len(rows)}; -n 0 lists all")
     return 0
@@ -87,6 +87,7 @@ def show(app: App, /, ident: str, units: bool, as_json: bool) -> int:
                 ["ID", "STATE", "DONE", "AGE", "PIPELINE", "NAME", "WHY"],
                 [_row(job, now) for job in jobs],
                 colour_column=1,
+                name_column=5,
             )
     return 0
 
@@ -218,7 +219,8 @@ def _show_job(view: dict[str, Any]) -> None:
         if value:
             data(f"  {label:<10}{one_line(str(value))}")
     for name, value in view["params"].items():
-        data(f"  {'param':<10}{name} = {one_line(str(value))}")
+        if value is not None:
+            data(f"  {'param':<10}{name} = {one_line(str(value))}")
     for source in view["inputs"]:
         data(f"  {'input':<10}{one_line(source['uri'])} ({show_size(source['size_bytes'] or 0)})")
     for stage in view["stages"]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
+LONGEST_NAME = 32
+NARROWEST = 24
+"""Columns below which a wrapped cell would be harder to read than what the terminal makes of it."""
 STATE_COLOURS = {
     "succeeded": "green",
     "skipped": "green",
@@ -66,17 +71,43 @@ def paint(text: str, colour: str | None, stream: Any = None) -> str:
     return f"\033[{_COLOURS[colour]}m{text}\033[0m"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, colour_column: int | None = None) -> None:
-    """Columns padded to their widest cell; nothing is cut, so that a pipe gets everything."""
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    colour_column: int | None = None,
+    name_column: int | None = None,
+) -> None:
+    """Columns padded to their widest cell. A pipe gets everything; on a terminal a long last cell goes on in
+    lines of its own column, and a long name (`name_column`) loses its end."""
     body = [[one_line(cell) for cell in row] for row in rows]
+    if name_column is not None and sys.stdout.isatty():
+        for cells in body:
+            cells[name_column] = shortened(cells[name_column])
     widths = [max(len(line[n]) for line in [list(head), *body]) for n in range(len(head))]
+    indent = sum(width + 2 for width in widths[:-1])
     data(paint(_padded(head, widths), "dim"))
     for row in body:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        first, *more = _wrapped(row[-1], indent)
+        cells = [cell.ljust(width) for cell, width in zip([*row[:-1], first], widths, strict=True)]
         if colour_column is not None:
             word = row[colour_column].split(" ")[0]
             cells[colour_column] = paint(cells[colour_column], STATE_COLOURS.get(word))
         data("  ".join(cells).rstrip())
+        for line in more:
+            data(" " * indent + line)
+
+
+def shortened(name: str) -> str:
+    """A name that leaves room for something beside it."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    room = shutil.get_terminal_size().columns - indent
+    if not sys.stdout.isatty() or room < NARROWEST or len(text) <= room:
+        return [text]
+    return textwrap.wrap(text, room, break_on_hyphens=False) or [text]
 
 
 def _padded(cells: Sequence[str], widths: Sequence[int]) -> str:

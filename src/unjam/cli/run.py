@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
@@ -20,6 +20,8 @@ from unjam.measures import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from unjam.client.submit import Outcome, Plan, Submission
+    from unjam.jobs.model import Job
+    from unjam.store.port import Store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -101,10 +103,11 @@ class PipelineCommand(click.Command):
         super().__init__(pipeline, **more)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        own = [param for param in super().get_params(ctx) if param.name != "help"]
+        own = super().get_params(ctx)
         taken = {param.name for param in own}
         extra = [option for option in self._own_options() if option.name not in taken]
-        return [*own[:1], *extra, *own[1:], *super().get_params(ctx)[len(own) :]]
+        # After the inputs and -o, which everybody needs, and before what all pipelines share.
+        return [*own[:2], *extra, *own[2:]]
 
     def _own_options(self) -> list[click.Parameter]:
         from pydantic_core import PydanticUndefined
@@ -115,12 +118,22 @@ class PipelineCommand(click.Command):
         return [
             click.Option(
                 [f"--{name.replace('_', '-')}", f"param_{name}"],
-                metavar="VALUE",
+                metavar=_metavar(field.annotation),
                 help=(field.description or name)
                 + ("" if field.default in (None, PydanticUndefined) else f" [default: {field.default}]"),
             )
             for name, field in fields.items()
         ]
+
+
+def _metavar(kind: Any) -> str:
+    """What may be written, as far as the type says it: `mp4|remux`, INTEGER, NUMBER."""
+    for part in (kind, *get_args(kind)):
+        if get_origin(part) is Literal:
+            return "|".join(str(value) for value in get_args(part))
+        if part in (int, float):
+            return "INTEGER" if part is int else "NUMBER"
+    return "VALUE"
 
 
 def _short_form(pipeline: str, summary: str, example: str) -> PipelineCommand:
@@ -134,7 +147,7 @@ def _short_form(pipeline: str, summary: str, example: str) -> PipelineCommand:
         given = {name: value for name, value in own.items() if value is not None}
         return submit_and_follow(ctx.find_object(App) or App({}), pipeline, inputs, given, options)
 
-    decorated = with_options(_GENERAL)(with_options(_FILES)(callback))
+    decorated = with_options(_FILES)(with_options(_GENERAL)(callback))
     params = list(reversed(getattr(decorated, "__click_params__", [])))
     argument = click.Argument(["inputs"], nargs=-1)
     return PipelineCommand(
@@ -314,8 +327,6 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
 
 
 def _detached(app: App, store: Any, outcome: Outcome, *, as_json: bool) -> int:
-    from unjam.client.owners import live, suitable
-
     first = store.get(outcome.job_ids[0])
     ident = outcome.batch_id or (outcome.job_ids[0] if len(outcome.job_ids) == 1 else None)
     if ident is None and first and first.batch_id and store.batch_jobs(first.batch_id) == outcome.job_ids:
@@ -325,8 +336,16 @@ def _detached(app: App, store: Any, outcome: Outcome, *, as_json: bool) -> int:
     else:
         for job_id in [ident] if ident else outcome.job_ids:
             data(job_id)
+    if first is not None:
+        say_if_nobody_takes(store, first)
+    return 10 if outcome.refused else 0
+
+
+def say_if_nobody_takes(store: Store, job: Job) -> None:
+    """A warning when nothing will happen to this job by itself."""
+    from unjam.client.owners import live, suitable
+
     workers, now = store.workers(), store.now()
-    if first is not None and not suitable(workers, first, now):
+    if not suitable(workers, job, now):
         what = "no worker is running" if not live(workers, now) else "no running worker takes such jobs"
         say(f"no_worker: {what}: the jobs wait until one is started with `unjam worker`")
-    return 10 if outcome.refused else 0
