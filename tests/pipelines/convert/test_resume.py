@@ -79,7 +79,7 @@ def test_killed_at_random_moments_until_it_is_done(tmp_path: Path, ffmpeg: Path)
     while True:
         patience = rng.randint(1, 5)
 
-        last = job.attempt(ffmpeg=str(wrapper), on_message=watch if kills < 8 else None)
+        last = job.attempt(ffmpeg=str(wrapper), on_message=watch if kills < 5 else None)
         if last.status == 0:
             break
         assert last.status == -9
