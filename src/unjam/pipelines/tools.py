@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -83,6 +84,9 @@ def run_tool(
             raise UsageError(f"{cwd}: no such folder to run {words[0]} in") from error
         raise ToolMissing(f"{words[0]}: not found; is it installed?") from error
     except PermissionError as error:
+        if "/" not in words[0] and shutil.which(words[0]) is None:
+            # A folder on PATH that may not be read: nothing is known of the program but that it is not there.
+            raise ToolMissing(f"{words[0]}: not found; is it installed?") from error
         raise ToolMissing(f"{words[0]}: not executable: {error.strerror}") from error
     except OSError as error:
         if error.errno != errno.ENOEXEC:
