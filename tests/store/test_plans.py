@@ -63,7 +63,7 @@ def plan(connection: sqlite3.Connection, text: str) -> list[str]:
 
 SMALL = ("lane", "queue", "worker", "batch", "meta", "attachment")
 # Asked for by a person, or from one end and stopped by a LIMIT or an aggregate that is an end of the table.
-LOOKS_AT_ALL = {"count_jobs", "find_contradictions", "list_jobs", "find_newest", "next_seq", "last_event"}
+LOOKS_AT_ALL = {"count_jobs", "find_contradictions", "list_jobs", "find_newest", "next_seqs", "last_event"}
 
 
 def scanned(connection: sqlite3.Connection, name: str) -> list[str]:
@@ -142,5 +142,5 @@ def test_every_statement_has_one_user_and_every_user_its_statement() -> None:
     source = "".join(
         file.read_text() for file in Path(sql.__wrapped__.__code__.co_filename).parent.glob("*.py")
     )
-    asked = set(re.findall(r'_?(?:db|database)\.(?:all|one|run|many|insert)\(\s*"(\w+)"', source))
+    asked = set(re.findall(r'_?(?:db|database)\.(?:all|one|run|later|many|insert)\(\s*"(\w+)"', source))
     assert asked == set(names())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from unjam.errors import Conflict, Duplicate
@@ -10,9 +9,9 @@ from unjam.jobs.lifecycle import ACTIVE, RESUMABLE
 from unjam.jobs.model import InputFile, Phase, State, UnitRecord
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.store.base import Base, reason_data
-from unjam.store.database import NotUnique, Row
+from unjam.store.database import Row
 from unjam.store.port import RequestOutcome
-from unjam.store.rows import inputs_json, reason_params, unit_of
+from unjam.store.rows import reason_params, unit_of
 
 _IDLE = frozenset({State.QUEUED, State.WAITING, State.PAUSED})
 
@@ -25,6 +24,7 @@ class Asking(Base):
         reason = Reason(ReasonCode.CANCELLED_BY_USER, f"cancelled by {by}")
         with self._db.write():
             now = self.now()
+            self._lock(job_ids)
             outcome = [self._cancel(self._hot(job_id), reason, by, now) for job_id in job_ids]
         self._poke_for(outcome)
         return outcome
@@ -38,7 +38,7 @@ class Asking(Base):
         if state is not State.RUNNING or hot["phase"] == Phase.PUBLISHING:
             return RequestOutcome(hot["id"], state, changed=False)
         asked = {"seq": hot["seq"], **reason_params(reason, "request")}
-        self._db.run("request_cancel", asked)
+        self._db.later("request_cancel", asked)
         self._event(
             hot["seq"],
             "cancel_requested",
@@ -54,6 +54,7 @@ class Asking(Base):
     def request_pause(self, job_ids: Sequence[str], *, by: str, reason: Reason) -> list[RequestOutcome]:
         with self._db.write():
             now = self.now()
+            self._lock(job_ids)
             outcome = [self._pause(self._hot(job_id), reason, by, now) for job_id in job_ids]
         self._poke_for(outcome)
         return outcome
@@ -65,7 +66,7 @@ class Asking(Base):
             return RequestOutcome(hot["id"], State.PAUSED, changed=True)
         if state is not State.RUNNING or hot["phase"] == Phase.PUBLISHING or hot["requested"] is not None:
             return RequestOutcome(hot["id"], state, changed=False)
-        self._db.run("request_pause", {"seq": hot["seq"], **reason_params(reason, "request")})
+        self._db.later("request_pause", {"seq": hot["seq"], **reason_params(reason, "request")})
         data = reason_data(reason, by=by)
         self._event(hot["seq"], "pause_requested", now, attempt=hot["fence"], data=data)
         return RequestOutcome(hot["id"], state, changed=True)
@@ -73,7 +74,7 @@ class Asking(Base):
     def _move(self, hot: Row, state: State, reason: Reason, by: str, now: float, kind: str) -> None:
         """A job that nobody runs goes to this state at once."""
         finished_at = now if state is State.CANCELLED else None
-        self._db.run(
+        self._db.later(
             "move_idle_job",
             {"seq": hot["seq"], "state": state, "finished_at": finished_at, **reason_params(reason)},
         )
@@ -92,15 +93,12 @@ class Asking(Base):
         with self._db.write():
             now = self.now()
             # Oldest first: a job finds those it waits for resumed already.
-            rows = sorted(
-                (self._hot(job_id) for job_id in dict.fromkeys(job_ids)), key=lambda row: row["seq"]
-            )
+            self._lock(job_ids)
+            rows = sorted((self._hot(id) for id in set(job_ids)), key=lambda row: row["seq"])
             done = {row["id"]: self._resume(row, by, fresh_budgets, now) for row in rows}
             for job_id, files in (inputs or {}).items():
                 if job_id in done and done[job_id].changed:
-                    self._db.run(
-                        "set_inputs", {"job_seq": self._hot(job_id)["seq"], "inputs": inputs_json(files)}
-                    )
+                    self._set_inputs(self._hot(job_id)["seq"], files)
         outcome = [done[job_id] for job_id in job_ids]
         self._poke_for(outcome)
         return outcome
@@ -111,27 +109,26 @@ class Asking(Base):
             return RequestOutcome(hot["id"], before, changed=False)
         waits = bool(self._db.all("find_upstream", {"job_seq": hot["seq"]}))
         after = State.WAITING if waits else State.QUEUED
-        try:
-            self._db.run(
-                "resume_job",
-                {"seq": hot["seq"], "state": after, "now": now, "fresh": int(fresh_budgets)},
-            )
-        except NotUnique as refused:
-            raise self._taken(hot) from refused
+        self._refuse_if_taken(hot)
+        self._db.run(
+            "resume_job",
+            {"seq": hot["seq"], "state": after, "now": now, "fresh": int(fresh_budgets)},
+        )
         data = {"by": by, "fresh_budgets": fresh_budgets}
         self._event(hot["seq"], "resumed", now, before=before.value, after=after.value, data=data)
         if waits:
             after = self._settle_waiting(hot["seq"], hot["id"], now)
         return RequestOutcome(hot["id"], after, changed=True)
 
-    def _taken(self, hot: Row) -> Duplicate:
-        """The active job that has the key or the output name of this one meanwhile (INV-DUP)."""
+    def _refuse_if_taken(self, hot: Row) -> None:
+        """Another active job may have the key or the output name of this one meanwhile (INV-DUP)."""
         other = self._db.one("find_rival", {"seq": hot["seq"]})
-        assert other is not None  # the unique index has just refused this job because of it
-        return Duplicate(
-            f"job {hot['id']} cannot go on: job {other['id']} ({other['state']}) has its work or its output",
-            other["id"],
-        )
+        if other is not None:
+            raise Duplicate(
+                f"job {hot['id']} cannot go on: job {other['id']} ({other['state']}) has its work or its "
+                "output",
+                other["id"],
+            )
 
     # -- forget ------------------------------------------------------------------------------------------
     def drop_units(self, job_id: str, *, units: Sequence[str] | None = None) -> list[UnitRecord]:
@@ -141,11 +138,13 @@ class Asking(Base):
                 raise Conflict(
                     f"job {job_id} is {hot['state']}: its units can be dropped when it does not run"
                 )
-            names = None if units is None else json.dumps(list(units))
-            dropped = [
-                unit_of(row) for row in self._db.all("drop_units", {"job_seq": hot["seq"], "names": names})
-            ]
-            self._db.run("reset_progress", {"job_seq": hot["seq"]})
+            key = {"job_seq": hot["seq"]}
+            if units is None:
+                rows = list(self._db.all("drop_units", key))
+            else:
+                rows = [row for name in units for row in self._db.all("drop_unit", {**key, "name": name})]
+            dropped = [unit_of(row) for row in rows]
+            self._db.later("reset_progress", {"job_seq": hot["seq"]})
             if dropped:
                 data = {"units": len(dropped)}
                 self._event(hot["seq"], "units_dropped", self.now(), data=data)
@@ -154,7 +153,9 @@ class Asking(Base):
     def remove(self, job_ids: Sequence[str]) -> list[str]:
         with self._db.write():
             found = [
-                row for row in (self._db.one("get_hot_job", {"id": id}) for id in job_ids) if row is not None
+                row
+                for row in (self._db.one("get_hot_job", {"id": id}) for id in sorted(job_ids))
+                if row is not None
             ]
             for row in found:
                 if row["state"] in ACTIVE:
@@ -171,10 +172,10 @@ class Asking(Base):
         if removed:
             # Before the rows go: it also keeps the newest event, so that no id is ever given twice.
             self._event(None, "removed", self.now(), data={"jobs": removed})
-            seqs = {"seqs": json.dumps([row["seq"] for row in rows])}
-            self._db.run("delete_events", seqs)
-            self._db.run("delete_jobs", seqs)
-            self._db.run("delete_empty_batches")
+            seqs = [(row["seq"],) for row in rows]
+            self._db.many("delete_events", seqs)
+            self._db.many("delete_jobs", seqs)
+            self._db.later("delete_empty_batches", {})
         return removed
 
     def _poke_for(self, outcome: Sequence[RequestOutcome]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.store.ask import Asking
+from unjam.store.database import Row
 
 ABANDONED = Reason(ReasonCode.INTERRUPTED, "nobody watches it any more: its terminal or page is gone")
 
@@ -23,7 +24,7 @@ class Attaching(Asking):
                     "job_seq": self._hot(job_id)["seq"],
                     "expires_at": expires_at,
                 }
-                self._db.run("attach", row)
+                self._db.later("attach", row)
 
     def renew_attachment(self, watcher_id: str, *, ttl: float) -> None:
         self._db.run("renew_attachment", {"watcher_id": watcher_id, "expires_at": self.now() + ttl})
@@ -37,8 +38,15 @@ class Attaching(Asking):
         with self._db.write():
             now = self.now()
             seqs = {row["job_seq"] for row in self._db.all("expire_attachments", {"now": now})}
-            rows = [self._db.one("find_abandoned", {"seq": seq}) for seq in sorted(seqs)]
-            abandoned = [row for row in rows if row is not None]
+            abandoned = [row for seq in sorted(seqs) if (row := self._abandoned(seq)) is not None]
             outcome = [self._pause(row, ABANDONED, "watcher", now) for row in abandoned]
         self._poke_for(outcome)
         return [one.job_id for one in outcome if one.changed]
+
+    def _abandoned(self, job_seq: int) -> Row | None:
+        """The job, if it is active and nobody watches it. Its row is locked before watchers are looked for:
+        one that attaches at this moment is seen."""
+        job = self._db.one("get_job_by_seq", {"seq": job_seq})
+        if job is None or job["finished_at"] is not None:
+            return None
+        return None if self._db.one("find_attachment", {"job_seq": job_seq}) else job

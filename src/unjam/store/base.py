@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from unjam.errors import LeaseLost, NotFound
 from unjam.jobs.lifecycle import LIVE, SATISFIED
-from unjam.jobs.model import Job, Lease, State
+from unjam.jobs.model import InputFile, Job, Lease, State
 from unjam.jobs.reasons import Reason
 from unjam.store.database import Database, Row
-from unjam.store.rows import job_of
+from unjam.store.rows import job_of, with_inputs
 from unjam.store.wakeup import Waker
 
 
@@ -28,6 +28,10 @@ class Base:
         """Seconds since the epoch on the store's clock."""
         return self._clock()
 
+    def steady_since(self) -> float:
+        """Since when every lease could be renewed, on the store's clock."""
+        return self._db.steady_since
+
     def _wake_paths(self) -> list[str]:
         return [row["wake_path"] for row in self._db.all("find_wake_paths", {"now": self.now()})]
 
@@ -37,6 +41,13 @@ class Base:
         if row is None:
             raise NotFound(f"there is no job {job_id}")
         return row
+
+    def _lock(self, job_ids: Sequence[str]) -> None:
+        """Take the rows of several jobs in the order of their ids: of two who ask for the same one waits,
+        and not both for ever."""
+        if len(job_ids) > 1:
+            for job_id in sorted(set(job_ids)):
+                self._hot(job_id)
 
     def _held(self, lease: Lease) -> Row:
         """The hot row, if this fence is the job's and the job is live (INV-FENCE)."""
@@ -55,6 +66,11 @@ class Base:
         rows = {row["seq"]: row for row in self._db.all("load_jobs", {"seqs": json.dumps(seqs)})}
         return [job_of(rows[seq]) for seq in seqs if seq in rows]
 
+    def _set_inputs(self, job_seq: int, inputs: Sequence[InputFile]) -> None:
+        row = self._db.one("get_spec", {"job_seq": job_seq})
+        assert row is not None  # the job's row is locked, so its detail is there
+        self._db.later("put_spec", {"job_seq": job_seq, "spec": with_inputs(row["spec"], inputs)})
+
     # -- history -----------------------------------------------------------------------------------------
     def _event(
         self,
@@ -68,7 +84,7 @@ class Base:
         data: Mapping[str, object] | None = None,
     ) -> None:
         text = json.dumps(data) if data else "{}"
-        self._db.run("insert_event", (at, job_seq, attempt, kind, before, after, text))
+        self._db.later("insert_event", (at, job_seq, attempt, kind, before, after, text))
 
     # -- dependants --------------------------------------------------------------------------------------
     def _settle_dependants(self, ended: Iterable[tuple[str, State]], now: float) -> bool:
@@ -100,7 +116,7 @@ class Base:
         return True
 
     def _fail_dependant(self, job_seq: int, message: str, now: float) -> None:
-        self._db.run("fail_waiting", {"seq": job_seq, "now": now, "message": message})
+        self._db.later("fail_waiting", {"seq": job_seq, "now": now, "message": message})
         data = {"code": "dependency_failed", "message": message}
         self._event(job_seq, "dependency_failed", now, before="waiting", after="failed", data=data)
 
@@ -109,7 +125,7 @@ class Base:
         for row in self._db.all("find_upstream", {"job_seq": job_seq}):
             upstream, state = row["after_id"], row["state"]
             if state in SATISFIED:
-                self._db.run("satisfy_one", {"job_seq": job_seq, "after_id": upstream})
+                self._db.later("satisfy_one", {"job_seq": job_seq, "after_id": upstream})
             elif state is None or row["finished_at"] is not None:
                 what = "was removed" if state is None else f"is {state}"
                 self._fail_dependant(job_seq, f"job {upstream}, which it waits for, {what}", now)

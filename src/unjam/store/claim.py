@@ -6,6 +6,7 @@ import heapq
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from unjam.jobs.model import Capacity, Claim, HeldLease, Lease, Request
 from unjam.jobs.reasons import Reason, ReasonCode
@@ -42,27 +43,37 @@ class Claiming(Base):
         # Looked at before the lock is asked for: an idle worker that polls disturbs no writer.
         if wanted < 1 or not self._db.all("find_lanes", {**which, "now": self.now()}):
             return []
-        with self._db.write():
+        # INV-LOCK: one claim at a time on each machine, so that its room is not given away twice.
+        with self._db.write(alone=f"claim on {capacity.host}"):
             now = self.now()
             lanes = self._db.all("find_lanes", {**which, "now": now})
-            seqs = self._choose(lanes, capacity, wanted, now)
-            fences = [self._take(seq, worker_id, capacity.host, ttl, now) for seq in seqs]
-            jobs = self._load(seqs)
-        return [
-            Claim(job, Lease(job.id, fence), attempt=fence) for job, fence in zip(jobs, fences, strict=True)
-        ]
+            owner = {
+                "worker_id": worker_id,
+                "host": capacity.host,
+                "now": now,
+                "lease_expires_at": now + ttl,
+            }
+            fences = self._choose(lanes, capacity, wanted, owner, now)
+            jobs = self._load(list(fences))
+        return [Claim(job, Lease(job.id, job.fence), attempt=fences[job.seq]) for job in jobs]
 
-    def _choose(self, lanes: Sequence[Row], capacity: Capacity, wanted: int, now: float) -> list[int]:
-        """Numbers of the jobs to take: by priority, then by the moment they were due."""
+    def _choose(
+        self, lanes: Sequence[Row], capacity: Capacity, wanted: int, owner: dict[str, Any], now: float
+    ) -> dict[int, int]:
+        """Take jobs by priority, then by the moment they were due; their numbers and fences."""
         room = _Room(capacity, self._db.one("sum_used", {"host": capacity.host}))
-        chosen: list[int] = []
+        chosen: dict[int, int] = {}
         for _, group in itertools.groupby(lanes, key=lambda lane: lane["priority"]):
             heads = heapq.merge(
                 *(self._heads(lane["id"], now) for lane in group), key=lambda row: (row["run_at"], row["seq"])
             )
             for row in heads:
-                if room.take(row):
-                    chosen.append(row["seq"])
+                if room.fits(row):
+                    fence = self._take(row["seq"], owner)
+                    if fence is None:
+                        continue
+                    room.take(row)
+                    chosen[row["seq"]] = fence
                     if len(chosen) == wanted:
                         return chosen
                 elif room.ever(row) and now - row["run_at"] > PATIENCE:
@@ -77,14 +88,17 @@ class Claiming(Base):
             if len(rows) < limit:
                 return
 
-    def _take(self, seq: int, worker_id: str, host: str, ttl: float, now: float) -> int:
-        taken = {"seq": seq, "worker_id": worker_id, "host": host, "now": now}
-        row = self._db.one("claim_job", {**taken, "lease_expires_at": now + ttl})
-        assert row is not None  # chosen in this transaction: nobody else can have it (INV-ONCE)
+    def _take(self, seq: int, owner: dict[str, Any]) -> int | None:
+        """The fence of the new lease; None where a worker of another machine has just taken the job
+        (INV-ONCE)."""
+        taken = {"seq": seq, **owner}
+        row = self._db.one("claim_job", taken)
+        if row is None:
+            return None
         fence: int = row["fence"]
-        self._db.run("insert_attempt", {**taken, "fence": fence})
-        data = {"worker_id": worker_id, "host": host}
-        self._event(seq, "claimed", now, attempt=fence, before="queued", after="running", data=data)
+        self._db.later("insert_attempt", {**taken, "fence": fence})
+        data = {"worker_id": owner["worker_id"], "host": owner["host"]}
+        self._event(seq, "claimed", owner["now"], attempt=fence, before="queued", after="running", data=data)
         return fence
 
     def begin(self, lease: Lease, *, identity: str, pid: int, log_path: str) -> None:
@@ -97,14 +111,14 @@ class Claiming(Base):
                 "pid": pid,
                 "log_path": text_in(log_path),
             }
-            self._db.run("begin_attempt", run)
+            self._db.later("begin_attempt", run)
             self._event(seq, "started", self.now(), attempt=lease.fence)
 
     def set_containment(self, lease: Lease, *, containment: str, pid: int) -> None:
         with self._db.write():
             seq = self._held(lease)["seq"]
             run = {"job_seq": seq, "fence": lease.fence, "containment": containment, "pid": pid}
-            self._db.run("set_containment", run)
+            self._db.later("set_containment", run)
 
     def renew(self, worker_id: str, leases: Sequence[Lease], *, ttl: float) -> list[HeldLease]:
         """A lease that ran out is not renewed: its guardian has ended the tree by now, and somebody may be
@@ -136,14 +150,16 @@ class _Room:
         """Can it run here at all? Too much is taken as everything, but no GPU is not a small GPU."""
         return self._whole["gpu"] > 0 or not row["gpu"]
 
-    def take(self, row: Row) -> bool:
-        """Take what the job needs, if it is there."""
-        needs = {name: min(row[name], whole) for name, whole in self._whole.items()}
-        if not self.ever(row) or any(need > self._free[name] for name, need in needs.items() if need):
-            return False
-        for name, need in needs.items():
+    def fits(self, row: Row) -> bool:
+        needs = self._needs(row)
+        return self.ever(row) and all(need <= self._free[name] for name, need in needs.items() if need)
+
+    def take(self, row: Row) -> None:
+        for name, need in self._needs(row).items():
             self._free[name] -= need
-        return True
+
+    def _needs(self, row: Row) -> dict[str, int]:
+        return {name: min(row[name], whole) for name, whole in self._whole.items()}
 
 
 def _held_lease(row: Row) -> HeldLease:

@@ -16,7 +16,7 @@ class Row(Protocol):
 
 
 class NotUnique(Exception):
-    """A unique index refused the row; the transaction is still open."""
+    """A unique index refused the row; the transaction can only be rolled back."""
 
 
 class Database(Protocol):
@@ -24,8 +24,18 @@ class Database(Protocol):
 
     url: str
 
-    def write(self) -> AbstractContextManager[None]:
-        """A transaction in which nobody else writes; committed at its end, rolled back by an exception."""
+    @property
+    def steady_since(self) -> float:
+        """Since when, on the store's clock, every lease could be renewed: before, the database may have been
+        away."""
+
+    def write(self, alone: str = "") -> AbstractContextManager[None]:
+        """A transaction; committed at its end, rolled back by an exception.
+
+        What is read in it stays true to its end: of SQLite because nobody else writes meanwhile, of
+        PostgreSQL because the rows that decide are locked as they are read. Where the rows cannot do it,
+        `alone` names what one transaction at a time may do.
+        """
 
     def all(self, name: str, params: Params = (), *, tail: str = "") -> Sequence[Row]:
         """Every row of the statement (with `tail` put behind it). Outside of `write` it commits by itself."""
@@ -37,8 +47,12 @@ class Database(Protocol):
     def run(self, name: str, params: Params = ()) -> int:
         """Number of rows changed. Raises NotUnique."""
 
+    def later(self, name: str, params: Params) -> None:
+        """Like `run` in a transaction, but the answer is not waited for; what fails is raised by the next
+        statement or at the transaction's end."""
+
     def many(self, name: str, params: Iterable[Params]) -> None:
-        """The statement once for every set of parameters. Raises NotUnique."""
+        """`later` once for every set of parameters."""
 
     def check(self) -> list[str]: ...
     def backup(self, path: str) -> None: ...

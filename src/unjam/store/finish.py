@@ -45,14 +45,14 @@ class Finishing(Base):
             if hot["requested"] == Request.CANCEL:
                 return False
             job_seq = hot["seq"]
-            self._db.run("start_publishing", {"seq": job_seq})
+            self._db.later("start_publishing", {"seq": job_seq})
             row = {
                 "job_seq": job_seq,
                 "fence": lease.fence,
                 "outputs": outputs_json(outputs),
                 "outcome": end_json(end),
             }
-            self._db.run("put_publish", row)
+            self._db.later("put_publish", row)
             data = {"outputs": [output.final_path for output in outputs]}
             self._event(job_seq, "publishing", self.now(), attempt=lease.fence, data=data)
             return True
@@ -91,12 +91,12 @@ class Finishing(Base):
             "containment": end.containment,
             **reason_params(end.attempt_reason),
         }
-        self._db.run("end_attempt", attempt)
+        self._db.later("end_attempt", attempt)
         self._db.many("put_stage", [stage_params(job_seq, stage) for stage in end.stages])
         self._db.many("put_artifact", [artifact_params(job_seq, artifact) for artifact in end.artifacts])
         # Nothing runs any more, so nothing is shown as running (INV-TRUTH).
-        self._db.run("stop_units", {"job_seq": job_seq})
-        self._db.run("interrupt_stages", {"job_seq": job_seq, "now": now})
+        self._db.later("stop_units", {"job_seq": job_seq})
+        self._db.later("interrupt_stages", {"job_seq": job_seq, "now": now})
 
     def _end_job(self, hot: Row, state: State, reason: Reason | None, end: AttemptEnd, now: float) -> None:
         job = {
@@ -110,12 +110,12 @@ class Finishing(Base):
             "losses": end.counters.losses,
             **reason_params(reason),
         }
-        self._db.run("end_job", job)
-        self._db.run("delete_publish", {"job_seq": hot["seq"]})
+        self._db.later("end_job", job)
+        self._db.later("delete_publish", {"job_seq": hot["seq"]})
         if state in DELIVERED:
-            self._db.run("complete_progress", {"job_seq": hot["seq"]})
+            self._db.later("complete_progress", {"job_seq": hot["seq"]})
         else:
-            self._db.run("stop_progress", {"job_seq": hot["seq"]})
+            self._db.later("stop_progress", {"job_seq": hot["seq"]})
 
     # -- left behind -------------------------------------------------------------------------------------
     def publishing(self, host: str) -> list[Publishing]:

@@ -1,4 +1,4 @@
-"""The SQL statements by name: one file each, read when first used."""
+"""The SQL statements by name: one file each; a dialect has its own where it differs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ _FOLDER = Path(__file__).parent / "sql"
 
 
 @functools.cache
-def sql(name: str) -> str:
-    """Text of the statement `sql/NAME.sql`."""
+def sql(name: str, dialect: str | None = None) -> str:
+    """Text of the statement `sql/DIALECT/NAME.sql`, or `sql/NAME.sql` where there is none."""
+    if dialect is not None and (own := _FOLDER / dialect / f"{name}.sql").exists():
+        return own.read_text(encoding="utf-8").strip()
     return (_FOLDER / f"{name}.sql").read_text(encoding="utf-8").strip()
 
 

@@ -15,8 +15,9 @@ from unjam.jobs.model import (
     UnitRecord,
 )
 from unjam.store.base import Base
+from unjam.store.database import Row
 from unjam.store.port import JobFilter
-from unjam.store.rows import artifact_of, attempt_of, event_of, stage_of, unit_of
+from unjam.store.rows import artifact_of, attempt_of, event_of, stage_of, text_in, unit_of
 
 _ABOVE = "\U0010ffff"
 """Sorts after everything an id can hold."""
@@ -71,10 +72,12 @@ class Reading(Base):
 
     def count_by_state(self, where: JobFilter) -> dict[State, int]:
         clause, params = _clause(where)
-        if where.states:
-            clause += " AND j.state IN (SELECT value FROM json_each(:states))"
-            params["states"] = json.dumps(sorted(where.states))
-        rows = self._db.all("count_jobs", params, tail=f"{clause} GROUP BY j.state")
+        rows: list[Row] = []
+        states: list[State | None] = [*sorted(where.states)] or [None]
+        for state in states:
+            only = "" if state is None else " AND j.state = :state"
+            tail = f"{clause}{only} GROUP BY j.state"
+            rows += self._db.all("count_jobs", {**params, "state": state}, tail=tail)
         return {State(row["state"]): row["jobs"] for row in rows}
 
     # -- parts of a job ----------------------------------------------------------------------------------
@@ -114,12 +117,12 @@ class Reading(Base):
 def _clause(where: JobFilter) -> tuple[str, dict[str, object]]:
     """The filter, without its states, as SQL behind a WHERE that is true."""
     clause, params = "", dict[str, object]()
-    if where.pipeline is not None or where.queue is not None:
-        clause += (
-            " AND j.lane_id IN (SELECT id FROM lane WHERE (:pipeline IS NULL OR pipeline = :pipeline)"
-            " AND (:queue IS NULL OR queue = :queue))"
-        )
-        params |= {"pipeline": where.pipeline, "queue": where.queue}
+    lane = {"pipeline": where.pipeline, "queue": where.queue}
+    asked = {name: value for name, value in lane.items() if value is not None}
+    if asked:
+        these = " AND ".join(f"{name} = :{name}" for name in asked)
+        clause += f" AND j.lane_id IN (SELECT id FROM lane WHERE {these})"
+        params |= asked
     if where.batch_id is not None:
         clause += " AND j.batch_seq = (SELECT seq FROM batch WHERE id = :batch_id)"
         params["batch_id"] = where.batch_id
@@ -128,10 +131,10 @@ def _clause(where: JobFilter) -> tuple[str, dict[str, object]]:
         params["worker_id"] = where.worker_id
     if where.tag is not None:
         clause += (
-            " AND EXISTS (SELECT 1 FROM job_detail AS d, json_each(d.spec, '$.tags') AS t"
-            " WHERE d.job_seq = j.seq AND t.key = :tag AND t.value = :tag_value)"
+            " AND EXISTS (SELECT 1 FROM tag AS t"
+            " WHERE t.job_seq = j.seq AND t.key = :tag AND t.value = :tag_value)"
         )
-        params |= {"tag": where.tag[0], "tag_value": where.tag[1]}
+        params |= {"tag": text_in(where.tag[0]), "tag_value": text_in(where.tag[1])}
     if where.text is not None:
         clause += (
             " AND EXISTS (SELECT 1 FROM job_detail AS d"

@@ -52,10 +52,11 @@ _ESCAPED = "\x1b"
 def text_in(text: str) -> str:
     """A path or a file's name as a text that a database takes, whatever bytes it is made of.
 
-    Names that are not UTF-8 hold lone surrogates here, which no database stores: those go in as JSON behind a
-    mark, and come out of `text_out` as they were. A job whose output lost a byte would write to another name.
+    Names that are not UTF-8 hold lone surrogates here, which no database stores (nor PostgreSQL a NUL): those
+    go in as JSON behind a mark, and come out of `text_out` as they were. A job whose output lost a byte would
+    write to another name.
     """
-    if not text.startswith(_ESCAPED):
+    if not text.startswith(_ESCAPED) and "\0" not in text:
         if text.isascii():
             return text
         try:
@@ -95,8 +96,9 @@ def reason_of(row: Row, prefix: str = "reason") -> Reason | None:
     return None if code is None else Reason(ReasonCode(code), row[f"{prefix}_message"])
 
 
-def inputs_json(inputs: Sequence[InputFile]) -> str:
-    return _ENCODE(_input_rows(inputs))
+def with_inputs(spec: str, inputs: Sequence[InputFile]) -> str:
+    """The stored submission with what is known of its inputs now."""
+    return _ENCODE({**json.loads(spec), "inputs": _input_rows(inputs)})
 
 
 def _input_rows(inputs: Sequence[InputFile]) -> list[list[object]]:

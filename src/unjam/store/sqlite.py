@@ -35,6 +35,7 @@ class SqliteDatabase:
 
     def __init__(self, path: str, *, make_parents: bool = False, patience: float = PATIENCE) -> None:
         self.url = f"sqlite:///{path}"
+        self.steady_since = 0.0
         self._path = path
         self._patience = patience
         if sqlite3.sqlite_version_info < MINIMUM:
@@ -76,7 +77,7 @@ class SqliteDatabase:
         run("PRAGMA cache_size = -16000")
 
     # -- transactions ------------------------------------------------------------------------------------
-    def write(self) -> _Transaction:
+    def write(self, alone: str = "") -> _Transaction:
         return self._transaction
 
     def begin(self) -> None:
@@ -121,6 +122,9 @@ class SqliteDatabase:
         if self._connection.in_transaction:
             return self._change(sql(name), params)
         return self._patiently(lambda: self._change(sql(name), params))
+
+    def later(self, name: str, params: Params) -> None:
+        self._change(sql(name), params)
 
     def many(self, name: str, params: Iterable[Params]) -> None:
         try:

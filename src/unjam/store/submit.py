@@ -26,7 +26,9 @@ class Submitting(Base):
                 now = self.now()
                 self._require_upstream(job, ())
                 seq = self._db.insert("insert_job", self._job_row(job, None, None, now))
-                self._db.run("insert_detail", _detail_row(job, seq))
+                self._db.later("insert_detail", _detail_row(job, seq))
+                if job.tags:
+                    self._db.many("insert_tag", _tag_rows(job, seq))
                 self._event(seq, _EVENT, now, after="waiting" if job.after else "queued")
                 self._wait_for(job, seq, now)
         except BaseException as error:
@@ -80,29 +82,25 @@ class Submitting(Base):
             else:
                 instead[job.id] = other.id
                 outcome.append(Reason(ReasonCode.DUPLICATE, other.message))
-        seq = self._next_seq()
-        # The write lock is held and duplicates are sorted out: what remains goes in without a look back.
-        self._db.many(
-            "insert_job", [self._job_row(job, seq + i, batch_seq, now) for i, job in enumerate(new)]
-        )
-        self._db.many("insert_detail", [_detail_row(job, seq + i) for i, job in enumerate(new)])
+        # Duplicates are sorted out: what remains goes in without a look back.
+        numbered = list(zip(self._next_seqs(len(new)), new, strict=True))
+        self._db.many("insert_job", [self._job_row(job, seq, batch_seq, now) for seq, job in numbered])
+        self._db.many("insert_detail", [_detail_row(job, seq) for seq, job in numbered])
+        self._db.many("insert_tag", [row for seq, job in numbered for row in _tag_rows(job, seq)])
         self._db.many(
             "insert_event",
             [
-                (now, seq + i, None, _EVENT, None, "waiting" if job.after else "queued", "{}")
-                for i, job in enumerate(new)
+                (now, seq, None, _EVENT, None, "waiting" if job.after else "queued", "{}")
+                for seq, job in numbered
             ],
         )
-        for i, job in enumerate(new):
-            self._wait_for(job, seq + i, now)
+        for seq, job in numbered:
+            self._wait_for(job, seq, now)
         return outcome
 
     # -- rows --------------------------------------------------------------------------------------------
-    def _next_seq(self) -> int:
-        row = self._db.one("next_seq")
-        assert row is not None  # an aggregate always answers
-        seq: int = row["seq"]
-        return seq
+    def _next_seqs(self, count: int) -> list[int]:
+        return [row["seq"] for row in self._db.all("next_seqs", {"count": count})]
 
     def _batch(self, batch: NewBatch, now: float) -> int:
         self._db.run("insert_batch", (batch.id, batch.source, now))
@@ -146,7 +144,7 @@ class Submitting(Base):
         if not job.after:
             return
         for upstream in dict.fromkeys(job.after):
-            self._db.run("insert_dependency", (seq, upstream))
+            self._db.later("insert_dependency", (seq, upstream))
         self._settle_waiting(seq, job.id, now)
 
     # -- duplicates --------------------------------------------------------------------------------------
@@ -211,3 +209,7 @@ class _Taken:
 
 def _detail_row(job: NewJob, seq: int) -> tuple[object, ...]:
     return seq, text_in(job.name), job.pipeline_version, spec_json(job)
+
+
+def _tag_rows(job: NewJob, seq: int) -> list[tuple[object, ...]]:
+    return [(seq, text_in(key), text_in(value)) for key, value in job.tags.items()]

@@ -18,13 +18,14 @@ from unjam.store.base import Base
 from unjam.store.database import Row
 from unjam.store.rows import (
     from_json,
-    inputs_json,
     maybe_json,
     stage_params,
     to_json,
     unit_of,
     unit_params,
 )
+
+_SAME = ("fence", "uri", "size_bytes", "sha256", "result", "host")
 
 
 class Working(Base):
@@ -43,12 +44,12 @@ class Working(Base):
                 voided = self._void(key) if plan is not None else 0
                 revision = 1 if plan is None else plan["revision"] + 1
                 new = {"proposed": digest, "digest": digest, "revision": revision, "body": to_json(body)}
-                self._db.run("put_plan", {**key, **new})
+                self._db.later("put_plan", {**key, **new})
                 if plan is not None:
                     data = {"stage": stage, "digest": digest, "was": plan["digest"], "voided": voided}
                     self._event(job_seq, "plan_changed", self.now(), attempt=lease.fence, data=data)
             committed = self._committed(key, host)
-            self._db.run("count_reused", {"job_seq": job_seq, "fence": lease.fence, "host": host})
+            self._db.later("count_reused", {"job_seq": job_seq, "fence": lease.fence, "host": host})
             return PlanOutcome(self._plan_record(key), committed, voided)
 
     def revise_plan(self, lease: Lease, stage: str, digest: str, body: dict[str, object]) -> PlanOutcome:
@@ -64,7 +65,7 @@ class Working(Base):
                 "revision": plan["revision"] + 1,
                 "body": to_json(body),
             }
-            self._db.run("put_plan", {**key, **new})
+            self._db.later("put_plan", {**key, **new})
             data = {"stage": stage, "digest": digest, "revision": new["revision"]}
             self._event(hot["seq"], "plan_revised", self.now(), attempt=lease.fence, data=data)
             return PlanOutcome(self._plan_record(key), self._committed(key, hot["host"]), 0)
@@ -90,11 +91,14 @@ class Working(Base):
             params = unit_params(job_seq, lease.fence, unit)
             # INV-KEEP: a unit that holds for this host is done, once. One that lies on another host may be
             # redone.
-            if self._db.one("find_holding_unit", params):
+            held = self._db.one("find_holding_unit", params)
+            if held is not None:
+                if all(held[name] == params[name] for name in _SAME):
+                    return  # asked again by an attempt that was not told that it had been committed
                 raise Conflict(
                     f"unit {unit.name} of stage {unit.stage} of job {lease.job_id} is committed already"
                 )
-            self._db.run("commit_unit", params)
+            self._db.later("commit_unit", params)
             data = {"stage": unit.stage, "unit": unit.name}
             self._event(job_seq, "unit_committed", self.now(), attempt=lease.fence, data=data)
 
@@ -113,7 +117,10 @@ class Working(Base):
         if not updates:
             return []
         with self._db.write():
-            return [update.lease for update in updates if not self._save(update)]
+            # In the order of ids, as everywhere that several rows are locked.
+            ordered = sorted(updates, key=lambda update: update.lease.job_id)
+            stale = {update.lease for update in ordered if not self._save(update)}
+        return [update.lease for update in updates if update.lease in stale]
 
     def _save(self, update: ProgressUpdate) -> bool:
         lease = update.lease
@@ -123,8 +130,8 @@ class Working(Base):
         job_seq = hot["seq"]
         # A late picture must not take a job back from the point of no return, nor out of `cancelling`.
         if hot["phase"] not in (None, "publishing", update.phase):
-            self._db.run("set_phase", {"seq": job_seq, "phase": update.phase})
-        self._db.run(
+            self._db.later("set_phase", {"seq": job_seq, "phase": update.phase})
+        self._db.later(
             "put_progress",
             {
                 "job_seq": job_seq,
@@ -143,4 +150,4 @@ class Working(Base):
     def set_input_media(self, lease: Lease, inputs: Sequence[InputFile]) -> None:
         with self._db.write():
             job_seq = self._held(lease)["seq"]
-            self._db.run("set_inputs", {"job_seq": job_seq, "inputs": inputs_json(inputs)})
+            self._set_inputs(job_seq, inputs)

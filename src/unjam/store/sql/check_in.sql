@@ -1,4 +1,4 @@
-INSERT OR REPLACE INTO worker (
+INSERT INTO worker (
     id, host, identity, keeper_identity, mark, queues, slots, pipelines, wake_path, draining,
     started_at, heartbeat_at, expires_at
 )
@@ -6,3 +6,8 @@ VALUES (
     :id, :host, :identity, :keeper_identity, :mark, :queues, :slots, :pipelines, :wake_path, :draining,
     :now, :now, :expires_at
 )
+ON CONFLICT (id) DO UPDATE
+SET host = excluded.host, identity = excluded.identity, keeper_identity = excluded.keeper_identity,
+    mark = excluded.mark, queues = excluded.queues, slots = excluded.slots, pipelines = excluded.pipelines,
+    wake_path = excluded.wake_path, draining = excluded.draining, started_at = excluded.started_at,
+    heartbeat_at = excluded.heartbeat_at, expires_at = excluded.expires_at

@@ -1,1 +1,1 @@
-DELETE FROM event WHERE job_seq IN (SELECT value FROM json_each(:seqs))
+DELETE FROM event WHERE job_seq = ?

@@ -1,5 +1,5 @@
 UPDATE job
 SET state = :state, run_at = :now, finished_at = NULL, reason_code = NULL, reason_message = NULL,
-    attempts = iif(:fresh, 0, attempts), failures = iif(:fresh, 0, failures),
-    crashes = iif(:fresh, 0, crashes), losses = iif(:fresh, 0, losses)
+    attempts = CASE WHEN :fresh = 1 THEN 0 ELSE attempts END, failures = CASE WHEN :fresh = 1 THEN 0 ELSE failures END,
+    crashes = CASE WHEN :fresh = 1 THEN 0 ELSE crashes END, losses = CASE WHEN :fresh = 1 THEN 0 ELSE losses END
 WHERE seq = :seq

@@ -1,1 +1,1 @@
-UPDATE dependency SET satisfied = 1 WHERE after_id = :after_id AND NOT satisfied RETURNING job_seq
+UPDATE dependency SET satisfied = true WHERE after_id = :after_id AND NOT satisfied RETURNING job_seq

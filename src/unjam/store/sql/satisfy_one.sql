@@ -1,1 +1,1 @@
-UPDATE dependency SET satisfied = 1 WHERE job_seq = :job_seq AND after_id = :after_id
+UPDATE dependency SET satisfied = true WHERE job_seq = :job_seq AND after_id = :after_id

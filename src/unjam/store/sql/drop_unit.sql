@@ -1,0 +1,1 @@
+DELETE FROM unit WHERE job_seq = :job_seq AND name = :name RETURNING *

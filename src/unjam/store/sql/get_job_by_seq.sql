@@ -1,0 +1,1 @@
+SELECT seq, id, state, phase, requested, fence, finished_at FROM job WHERE seq = :seq

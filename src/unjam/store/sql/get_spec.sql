@@ -1,0 +1,1 @@
+SELECT spec FROM job_detail WHERE job_seq = :job_seq

@@ -1,0 +1,1 @@
+INSERT INTO tag (job_seq, key, value) VALUES (?, ?, ?)

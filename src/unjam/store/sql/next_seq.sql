@@ -1,1 +1,0 @@
-SELECT coalesce(max(seq), 0) + 1 AS seq FROM job

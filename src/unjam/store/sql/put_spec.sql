@@ -1,0 +1,1 @@
+UPDATE job_detail SET spec = :spec WHERE job_seq = :job_seq
