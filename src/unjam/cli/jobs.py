@@ -185,7 +185,7 @@ def _row(job: Job, now: float) -> list[str]:
 def _state_text(job: Job, now: float) -> str:
     # INV-TRUTH: "running" is never shown without the age of its proof.
     if job.state in LIVE and job.heartbeat_at is not None:
-        return f"{job.state} ({show_duration(max(0.0, now - job.heartbeat_at))} ago)"
+        return f"{job.state} (seen {show_duration(max(0.0, now - job.heartbeat_at))} ago)"
     return str(job.state)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
 LONGEST_NAME = 32
 NARROWEST = 24
-"""Columns below which a wrapped cell would be harder to read than what the terminal makes of it."""
+"""Columns; a last cell with less room than this goes on below its row."""
 STATE_COLOURS = {
     "succeeded": "green",
     "skipped": "green",
@@ -53,7 +53,12 @@ def say(text: str) -> None:
 
 def printable(text: str) -> str:
     """Names may hold anything: control characters would move the cursor or forge lines."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
+
+
+def _escaped(c: str) -> str:
+    # A byte that is no UTF-8 came in as a surrogate and is shown as the byte it is.
+    return f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else ascii(c)[1:-1]
 
 
 def one_line(text: str) -> str:
@@ -88,14 +93,14 @@ def table(
     indent = sum(width + 2 for width in widths[:-1])
     data(paint(_padded(head, widths), "dim"))
     for row in body:
-        first, *more = _wrapped(row[-1], indent)
+        first, more = _last_cell(row[-1], indent)
         cells = [cell.ljust(width) for cell, width in zip([*row[:-1], first], widths, strict=True)]
         if colour_column is not None:
             word = row[colour_column].split(" ")[0]
             cells[colour_column] = paint(cells[colour_column], STATE_COLOURS.get(word))
         data("  ".join(cells).rstrip())
         for line in more:
-            data(" " * indent + line)
+            data(line)
 
 
 def shortened(name: str) -> str:
@@ -103,11 +108,17 @@ def shortened(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 
 
-def _wrapped(text: str, indent: int) -> list[str]:
-    room = shutil.get_terminal_size().columns - indent
-    if not sys.stdout.isatty() or room < NARROWEST or len(text) <= room:
-        return [text]
-    return textwrap.wrap(text, room, break_on_hyphens=False) or [text]
+def _last_cell(text: str, indent: int) -> tuple[str, list[str]]:
+    """What of a row's last cell stands in the row, and the lines that follow it, on a terminal."""
+    columns = shutil.get_terminal_size().columns
+    room = columns - indent
+    if not sys.stdout.isatty() or len(text) <= room:
+        return text, []
+    if room < NARROWEST:
+        lines = textwrap.wrap(text, columns - 4, break_on_hyphens=False)
+        return "", [f"    {line}" for line in lines]
+    first, *more = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
+    return first, [" " * indent + line for line in more]
 
 
 def _padded(cells: Sequence[str], widths: Sequence[int]) -> str:
