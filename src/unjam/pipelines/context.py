@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -220,6 +219,8 @@ class Context:
             if what.parent == self.output_dir and what.name.startswith(".unjam-"):
                 return what
             part = self.staging_path()
+            import shutil
+
             shutil.move(what, part)
             return part
         part = self.staging_path()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from unjam.errors import NotFound, UsageError
 from unjam.pipelines.api import PipelineDef
@@ -18,6 +16,9 @@ BUILT_IN = {
 }
 PRELOADS = {"convert": ("unjam.media.demux", "unjam.pipelines.convert.deliver")}
 """What attempts of a built-in pipeline import besides its own module."""
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 ENTRY_POINT_GROUP = "unjam.pipelines"
 
 
@@ -25,7 +26,7 @@ def names(modules: Sequence[str] = ()) -> tuple[str, ...]:
     """Every pipeline that can be run here. `modules` are dotted names whose PipelineDef attributes count
     too."""
     found = set(BUILT_IN) | set(_from_modules(modules))
-    found |= {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
+    found |= {point.name for point in _entry_points()}
     return tuple(sorted(found))
 
 
@@ -36,9 +37,12 @@ def get(name: str, modules: Sequence[str] = ()) -> PipelineDef:
     own = _from_modules(modules)
     if name in own:
         return own[name]
-    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        return _load(point.value)
+    for point in _entry_points():
+        if point.name == name:
+            return _load(point.value)
     known = names(modules)
+    import difflib
+
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
     raise NotFound(f"no pipeline {name!r}: {hint}")
@@ -59,6 +63,13 @@ def start_of(name: str, modules: Sequence[str] = ()) -> Start:
         return Start((BUILT_IN[name].partition(":")[0], *PRELOADS.get(name, ())), "fork")
     definition = get(name, modules)
     return Start(definition.preload, definition.isolation)
+
+
+def _entry_points() -> Iterable[EntryPoint]:
+    # In here: it brings an e-mail parser along, which every fork of a zygote would pay for.
+    from importlib.metadata import entry_points
+
+    return entry_points(group=ENTRY_POINT_GROUP)
 
 
 def _load(target: str) -> PipelineDef:

@@ -19,7 +19,6 @@ from unjam.pipelines import registry
 from unjam.pipelines.channel import SocketChannel
 from unjam.pipelines.context import Attempt, Context
 from unjam.pipelines.stage import Stopped
-from unjam.storage import manifest
 
 EXIT_FAILED = 70
 EXIT_STOPPED = 75
@@ -64,6 +63,8 @@ def run(context: Context) -> None:
     definition.function(context, params)
 
     def build_manifest(outputs: list[dict[str, Any]]) -> Mapping[str, Any]:
+        from unjam.storage import manifest
+
         return manifest.build(
             job_id=attempt.job_id,
             pipeline=attempt.pipeline,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -166,6 +165,8 @@ class Stage:
 
 def _seal(path: Path) -> tuple[int, str]:
     """fsync file and folder, return (size, sha256): only then may a row say that the unit exists."""
+    import hashlib  # in here: see jobs/digest.py
+
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         os.fsync(file.fileno())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -84,7 +83,9 @@ def run_tool(
             raise UsageError(f"{cwd}: no such folder to run {words[0]} in") from error
         raise ToolMissing(f"{words[0]}: not found; is it installed?") from error
     except PermissionError as error:
-        if "/" not in words[0] and shutil.which(words[0]) is None:
+        from shutil import which  # in here: its compressors would cost every fork of a zygote
+
+        if "/" not in words[0] and which(words[0]) is None:
             # A folder on PATH that may not be read: nothing is known of the program but that it is not there.
             raise ToolMissing(f"{words[0]}: not found; is it installed?") from error
         raise ToolMissing(f"{words[0]}: not executable: {error.strerror}") from error
