@@ -31,7 +31,7 @@ MEGAPIXELS_PER_SECOND = {
     "slower": 4.0,
     "veryslow": 2.5,
 }
-"""What x264 encodes in a second of one core, roughly ("fast" measured at 360p, the rest in the usual proportions):
+"""What one core encodes in a second, roughly ("fast" measured at 360p, the rest in the usual proportions):
 only good for "minutes or not"."""
 
 
