@@ -112,7 +112,7 @@ class AttemptRun:
     async def _attempt(self, go: Go) -> None:
         try:
             spec = launch_spec(self.claim, self.state, go.output_path)
-            await in_thread(lambda: paths.prepare(spec, self.job, self.lease.fence))
+            await self._prepare(spec)
             tree = await self.state.launcher.launch(spec)
         except (LaunchFailed, OSError, UnjamError) as error:
             told = f"could not be started: {error}"
@@ -132,6 +132,11 @@ class AttemptRun:
             ending = ending_of(end, self._facts)
             await self._end_badly(ending, end)
         await self.state.faults.reach("ended")
+
+    async def _prepare(self, spec: LaunchSpec) -> None:
+        paths.make_folders(spec)
+        if self.job.spec.output_dir is not None:
+            await in_thread(lambda: paths.drop_parts(self.job, self.lease.fence - 1))
 
     async def _begin(self, tree: AnyTree, spec: LaunchSpec) -> Conversation:
         """INV-ONCE: nothing runs that the store does not know; the guardian waits for the commit."""
@@ -322,7 +327,10 @@ class AttemptRun:
             return
         self.over = True
         self.state.say(f"{self.label}: {job_state}")
-        await in_thread(lambda: paths.drop_work(self.state.settings, self.job.id), limit=None)
+        settings, job_id = self.state.settings, self.job.id
+        # A thread for what may take long; a job that left nothing costs two system calls.
+        if not paths.drop_empty_work(settings, job_id, self.lease.fence):
+            await in_thread(lambda: paths.drop_work(settings, job_id), limit=None)
 
     async def _end_badly(self, ending: Ending, tree: TreeEnd) -> None:
         """Any end but a published one: where the job goes is decided by `retry.decide`."""
@@ -343,7 +351,8 @@ class AttemptRun:
                 StageState.INTERRUPTED if interrupted else StageState.FAILED, wall=self.state.wall()
             ),
         )
-        await in_thread(lambda: paths.drop_parts(self.job, self.lease.fence), limit=None)
+        if self.job.spec.output_dir is not None:
+            await in_thread(lambda: paths.drop_parts(self.job, self.lease.fence), limit=None)
         await self.state.line.persist(lambda s: s.end(self.lease, end))
         self.over = True
         self._say_end(decision)

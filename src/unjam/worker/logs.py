@@ -41,13 +41,13 @@ def trim(path: str, longest: int) -> int:
 async def keep_in_bounds(state: WorkerState, paths: Sequence[str]) -> None:
     """Trim these logs to the size that the settings allow."""
     longest = state.settings.log_max_bytes
+    long = [path for path in paths if os.path.exists(path) and os.path.getsize(path) > longest]
 
     def work() -> None:
-        for path in paths:
-            if os.path.exists(path):
-                trim(path, longest)
+        for path in long:
+            trim(path, longest)
 
-    if not paths:
+    if not long:
         return
     try:
         await in_thread(work)

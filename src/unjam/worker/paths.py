@@ -21,11 +21,10 @@ def log_path(settings: Settings, job_id: str, attempt: int) -> Path:
     return settings.log_root / job_id / f"{attempt}.log"
 
 
-def prepare(spec: LaunchSpec, job: Job, fence: int) -> None:
-    """Make the attempt's folders; remove staged files that earlier attempts left beside the output."""
-    Path(spec.log_path).parent.mkdir(parents=True, exist_ok=True)
-    Path(spec.payload["work_dir"]).mkdir(parents=True, exist_ok=True)
-    drop_parts(job, fence - 1)
+def make_folders(spec: LaunchSpec) -> None:
+    """The attempt's own folders, on the disk of our own state."""
+    os.makedirs(os.path.dirname(spec.log_path), exist_ok=True)
+    os.makedirs(spec.cwd, exist_ok=True)
 
 
 def drop_parts(job: Job, fence: int) -> None:
@@ -35,6 +34,17 @@ def drop_parts(job: Job, fence: int) -> None:
     for part, owner, part_fence in parts_in(Path(job.spec.output_dir)):
         if owner == job.id and part_fence <= fence:
             remove(part)
+
+
+def drop_empty_work(settings: Settings, job_id: str, fence: int) -> bool:
+    """Remove the work folders of a job that left nothing in them; False when there is something."""
+    work = work_dir(settings, job_id, fence)
+    try:
+        os.rmdir(work)
+        os.rmdir(work.parent)
+    except OSError:
+        return False
+    return True
 
 
 def drop_work(settings: Settings, job_id: str) -> None:

@@ -35,10 +35,11 @@ async def publish_outputs(
     Called only when the attempt's tree is gone. Raises Refusal, LeaseLost.
     """
     replace = may_replace(job)
-    try:
-        await in_thread(lambda: _check(outputs, replace=replace), limit=None)
-    except UnjamError as error:
-        raise Refusal(Ending(error.code, str(error), Blame.JOB)) from error
+    if outputs:
+        try:
+            await in_thread(lambda: _check(outputs, replace=replace), limit=None)
+        except UnjamError as error:
+            raise Refusal(Ending(error.code, str(error), Blame.JOB)) from error
     await state.faults.reach("verified")
     if outputs:
         if not await state.line.persist(lambda s: s.begin_publish(lease, outputs, end)):
