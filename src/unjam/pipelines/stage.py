@@ -20,7 +20,7 @@ from unjam.jobs.messages import (
 )
 from unjam.pipelines.channel import Channel, stop_asked
 
-REPORT_EVERY = 0.25
+REPORT_EVERY = 0.5
 """Seconds between progress messages: the worker writes once a second, more would only cost CPU."""
 
 
@@ -89,6 +89,7 @@ class Stage:
         self._done = 0.0
         self._count = 0
         self._last_report = 0.0
+        self._reported: Progress | None = None
 
     # -- progress -------------------------------------------------------------------------------------------
     def progress(self, fraction: float, *, evidence: str, message: str = "") -> None:
@@ -105,8 +106,10 @@ class Stage:
     def _report(self, message: Progress, *, final: bool = False) -> None:
         self.message = message.message
         now = time.monotonic()
-        if final or now - self._last_report >= REPORT_EVERY:
+        # What says nothing new is not sent at all: silence is what the stall clock listens to anyway.
+        if message != self._reported and (final or now - self._last_report >= REPORT_EVERY):
             self._last_report = now
+            self._reported = message
             self._channel.send(message)
 
     # -- plan and units -------------------------------------------------------------------------------------
