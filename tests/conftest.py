@@ -2,12 +2,14 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
 
 from tests.helpers import DEMO
+from tests.postgres import Server
 
 pytest_plugins = ["tests.plugins.orphans", "tests.plugins.skips"]
 
@@ -17,6 +19,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("root"):
                 item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL server that lives as long as the test run."""
+    server = Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 @pytest.fixture(scope="session")

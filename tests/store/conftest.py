@@ -1,17 +1,21 @@
 """The contract of the store runs over every backend: contract_*.py are tests too."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.store.rig import Backend, Clock, SqliteBackend
+from tests.postgres import Server
+from tests.store.rig import Backend, Clock, PostgresBackend, SqliteBackend
 from unjam.store import Store
 
 # contract_*.py does not match the usual names: collected and given readable assertions here.
 pytest.register_assert_rewrite(
     *(f"tests.store.{file.stem}" for file in Path(__file__).parent.glob("contract_*.py"))
 )
+
+_numbers = itertools.count()
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
@@ -22,10 +26,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Mod
     return None
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    assert request.param == "sqlite"
-    return SqliteBackend(tmp_path / "unjam.db")
+    if request.param == "sqlite":
+        return SqliteBackend(tmp_path / "unjam.db")
+    server: Server = request.getfixturevalue("postgres_server")
+    return PostgresBackend(server, f"s{next(_numbers)}")
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import psycopg
+
+from tests.postgres import Server
 from unjam.jobs.model import (
     Artifact,
     AttemptEnd,
@@ -80,6 +83,32 @@ class SqliteBackend:
                 row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
             ]
             return {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in sorted(names)}
+
+
+@dataclass
+class PostgresBackend:
+    """A schema of its own in the server of the test run."""
+
+    server: Server
+    schema: str
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def url(self) -> str:
+        return self.server.url(self.schema)
+
+    def open(self) -> Store:
+        return open_store(self.url, clock=self.clock)
+
+    def execute(self, text: str) -> list[Any]:
+        """A bare statement in the schema; it commits by itself."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            cursor = connection.execute(text.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def dump(self) -> dict[str, list[Any]]:
+        names = self.execute(f"SELECT tablename FROM pg_tables WHERE schemaname = '{self.schema}'")
+        return {name: sorted(self.execute(f"SELECT * FROM {name}"), key=repr) for (name,) in sorted(names)}
 
 
 @contextmanager

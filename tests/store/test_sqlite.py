@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.rig import ROOT, SqliteBackend, bring, job, raw, take_one
+from tests.store.rig import ROOT, SqliteBackend, bring, ending, job, raw, state_of, take_one
 from unjam.errors import DiskFull, StoreUnavailable, UsageError
 from unjam.jobs.lifecycle import TRANSITIONS
 from unjam.jobs.model import State
@@ -49,8 +49,6 @@ def test_what_was_said_to_be_done_is_on_disk(sqlite: SqliteBackend) -> None:
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("postgresql://localhost/unjam", "SQLite only"),
-        ("postgres://localhost/unjam", "SQLite only"),
         ("/var/lib/unjam.db", "not the URL of a store"),
         ("sqlite:///", "not the URL of a store"),
         ("mysql://x", "not the URL of a store"),
@@ -312,3 +310,22 @@ def test_opening_a_store_imports_little(sqlite: SqliteBackend) -> None:
     program = "import sys; from unjam.store import open_store; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", program], text=True, cwd=ROOT).split()
     assert not {"pydantic", "psycopg", "asyncio", "sqlalchemy", "multiprocessing"} & set(loaded)
+
+
+def test_a_backup_is_a_whole_store(sqlite: SqliteBackend, tmp_path: Path) -> None:
+    store = sqlite.open()
+    lease = bring(store, "running")
+    copy = tmp_path / "copy.db"
+    copy.write_text("an older backup")
+    store.backup(str(copy))
+    assert lease is not None
+    store.end(lease, ending(State.SUCCEEDED))
+    again = open_store(f"sqlite:///{copy}", clock=sqlite.clock)
+    assert state_of(again) is State.RUNNING
+    assert again.check() == []
+    again.close()
+    assert stat.S_IMODE(os.stat(copy).st_mode) == 0o600
+    assert not copy.with_name("copy.db.part").exists()
+    with pytest.raises(StoreUnavailable, match="cannot be written"):
+        store.backup(str(tmp_path / "no-such-folder" / "copy.db"))
+    store.close()

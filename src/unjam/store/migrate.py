@@ -16,12 +16,12 @@ FOLDER = Path(__file__).parent / "migrations"
 
 def missing(connection: sqlite3.Connection, path: str, folder: Path = FOLDER) -> int:
     """How many migrations the file lacks; only reads. Raises StoreUnavailable like `upgrade`."""
-    return _needed(connection, path, _files(folder))
+    return _needed(connection, path, numbered(folder))
 
 
 def upgrade(connection: sqlite3.Connection, path: str, folder: Path = FOLDER) -> None:
     """Apply the migrations the file lacks. Raises StoreUnavailable for a file that is newer or not ours."""
-    files = _files(folder)
+    files = numbered(folder)
     if _needed(connection, path, files) == 0:
         return
     connection.execute("BEGIN IMMEDIATE")
@@ -73,7 +73,8 @@ def _sync(path: str) -> None:
         os.close(descriptor)
 
 
-def _files(folder: Path) -> list[Path]:
+def numbered(folder: Path) -> list[Path]:
+    """The migrations of a folder in their order. Raises StoreUnavailable where one is missing."""
     files = sorted(folder.glob("[0-9]*.sql"))
     numbers = [int(file.name.split("_")[0]) for file in files]
     if numbers != list(range(1, len(files) + 1)):

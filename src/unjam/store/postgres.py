@@ -1,0 +1,333 @@
+"""PostgreSQL behind the store: connection, transactions, reconnecting, and commits whose answer was lost."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from unjam.errors import StoreUnavailable, UsageError
+from unjam.store import pg_migrate
+from unjam.store.again import Again
+from unjam.store.clock import since_boot
+from unjam.store.database import Params, Row
+from unjam.store.pg_connect import Connection, connect, is_lost, place, told, unreachable
+from unjam.store.queries import sql
+
+PATIENCE = 10.0
+"""Seconds that a call waits for a server that went away; a restart takes one or two."""
+RETRY_EVERY = 0.1
+JUMP = 2.0
+"""Seconds by which the server's clock may differ from its course before it counts as set."""
+_CLOCK = "extract(epoch FROM clock_timestamp())::double precision"
+
+T = TypeVar("T")
+_NAMED = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
+
+
+@functools.cache
+def statement(name: str, tail: str = "") -> bytes:
+    """The statement with psycopg's placeholders."""
+    text = (sql(name, "postgres") + tail).replace("%", "%%").replace("?", "%s")
+    return _NAMED.sub(r"%(\1)s", text).encode()
+
+
+class PostgresDatabase:
+    """One connection to one server, made anew when it is lost."""
+
+    def __init__(
+        self, url: str, *, clock: Callable[[], float] | None = None, patience: float = PATIENCE
+    ) -> None:
+        self.url = url
+        self.steady_since = 0.0
+        self._place = place(url)
+        self._clock = clock
+        self._patience = patience
+        self._transaction = _Transaction(self)
+        self._later: list[tuple[bytes, Sequence[Params]]] = []
+        self._open = False
+        """Inside of a transaction."""
+        self._xid = ""
+        self._began = (0.0, 0.0)
+        """When the transaction began: by the server, and by our own clock."""
+        self._course: float | None = None
+        """The server's clock minus the time since boot."""
+        self._connection = self._connect(patience=0.0)
+        try:
+            pg_migrate.upgrade(self._connection, self._place)
+        except psycopg.Error as error:
+            self._connection.close()
+            raise told(error, self._place) from error
+        except BaseException:
+            self._connection.close()
+            raise
+
+    # -- connection --------------------------------------------------------------------------------------
+    def _connect(self, *, patience: float) -> Connection:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                connection = connect(self._place)
+                row = connection.execute(f"SELECT {_CLOCK} AS now".encode()).fetchone()
+            except psycopg.Error as error:
+                if time.monotonic() >= deadline:
+                    raise unreachable(error, self._place) from error
+                time.sleep(RETRY_EVERY)
+            else:
+                assert row is not None
+                self._course = None
+                self._follow(row["now"])
+                return connection
+
+    def _connected(self) -> Connection:
+        if self._connection.closed:
+            self._connection = self._connect(patience=self._patience)
+        return self._connection
+
+    def _patiently(self, action: Callable[[Connection], T]) -> T:
+        """Something outside of a transaction, repeated on a new connection when the old one is lost: reads,
+        and writes that say the same twice."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            connection = self._connected()
+            try:
+                return action(connection)
+            except psycopg.Error as error:
+                if not is_lost(connection, error):
+                    raise told(error, self._place) from error
+                if time.monotonic() >= deadline:
+                    raise unreachable(error, self._place) from error
+
+    # -- clock -------------------------------------------------------------------------------------------
+    def now(self) -> float:
+        """Seconds since the epoch by the server's clock."""
+        if self._clock is not None:
+            return self._clock()
+        if self._open:
+            server, ours = self._began
+            return server + time.monotonic() - ours
+        row = self._patiently(lambda connection: connection.execute(_NOW).fetchone())
+        assert row is not None
+        return self._follow(row["now"])
+
+    def _follow(self, now: float) -> float:
+        """Notice a new connection and a clock that was set: leases may then have run out by no fault of their
+        owners."""
+        course = now - since_boot()
+        if self._course is None or abs(course - self._course) > JUMP:
+            self.steady_since = now if self._clock is None else self._clock()
+        self._course = course
+        return now
+
+    # -- transactions ------------------------------------------------------------------------------------
+    def write(self, alone: str = "") -> _Transaction:
+        self._transaction.alone = alone
+        return self._transaction
+
+    def begin(self, alone: str) -> None:
+        """One round trip: the transaction, its lock, its number and the time."""
+        lock = f"SELECT pg_advisory_xact_lock({_key(self._place.schema, alone)});" if alone else ""
+        text = f"BEGIN; {lock} SELECT {_CLOCK} AS now, pg_current_xact_id()::text AS xid".encode()
+
+        def send(connection: Connection) -> Row:
+            cursor = connection.execute(text, prepare=False)
+            while cursor.nextset():
+                pass
+            row = cursor.fetchone()
+            assert row is not None
+            return row
+
+        try:
+            row = self._patiently(send)
+        except BaseException:
+            self.rollback()
+            raise
+        self._began = self._follow(row["now"]), time.monotonic()
+        self._xid = row["xid"]
+        self._open = True
+
+    def commit(self) -> None:
+        try:
+            self._send(b"COMMIT", ())
+        except (Again, StoreUnavailable):
+            if not self._connection.closed:
+                self.rollback()
+                raise
+            self._open = False
+            self._find_out()
+        except BaseException:
+            self.rollback()
+            raise
+        self._open = False
+
+    def _find_out(self) -> None:
+        """The connection was lost while the commit was under way: ask the server what became of it. Raises
+        Again when the transaction was rolled back, StoreUnavailable when nobody can tell."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            status = self._patiently(self._status)
+            if status == "committed":
+                return
+            if status != "in progress":
+                raise Again(f"the store {self._place.shown} was away; nothing was changed")
+            if time.monotonic() >= deadline:
+                raise StoreUnavailable(
+                    f"the store {self._place.shown} does not say whether the last change was made"
+                )
+            time.sleep(RETRY_EVERY)
+
+    def _status(self, connection: Connection) -> str:
+        try:
+            row = connection.execute("SELECT pg_xact_status(%s::xid8) AS status", (self._xid,)).fetchone()
+        except psycopg.errors.InvalidParameterValue:
+            return "unknown"  # a number from the future: this server, a former standby, never had it
+        assert row is not None
+        return str(row["status"])
+
+    def rollback(self) -> None:
+        self._open = False
+        self._later.clear()
+        connection = self._connection
+        if connection.closed:
+            return
+        status = connection.info.transaction_status
+        try:
+            if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+                connection.execute(b"ROLLBACK")
+            elif status is not TransactionStatus.IDLE:
+                connection.close()  # interrupted in the middle of an answer
+        except psycopg.Error:
+            connection.close()  # the server rolls back what has lost its connection
+
+    # -- statements --------------------------------------------------------------------------------------
+    def all(self, name: str, params: Params = (), *, tail: str = "") -> Sequence[Row]:
+        return self._run(statement(name, tail), params).fetchall()
+
+    def one(self, name: str, params: Params = ()) -> Row | None:
+        rows = self.all(name, params)
+        return rows[0] if rows else None
+
+    def insert(self, name: str, params: Params) -> int:
+        row = self._run(statement(name), params).fetchone()
+        assert row is not None  # RETURNING one row
+        number: int = next(iter(row.values()))
+        return number
+
+    def run(self, name: str, params: Params = ()) -> int:
+        return self._run(statement(name), params).rowcount
+
+    def later(self, name: str, params: Params) -> None:
+        self._later.append((statement(name), [_plain(params)]))
+
+    def many(self, name: str, params: Iterable[Params]) -> None:
+        rows = [_plain(row) for row in params]
+        if rows:
+            self._later.append((statement(name), rows))
+
+    def notify(self, channel: str) -> None:
+        self._patiently(lambda connection: connection.execute("SELECT pg_notify(%s, '')", (channel,)))
+
+    def _run(self, text: bytes, params: Params) -> psycopg.Cursor[Any]:
+        values = _plain(params)
+        if self._open:
+            return self._send(text, values)
+        return self._patiently(lambda connection: connection.execute(text, values))
+
+    def _send(self, text: bytes, params: Params) -> psycopg.Cursor[Any]:
+        """Inside of a transaction: what was left for later and this statement, in one round trip."""
+        connection, waiting = self._connection, self._later
+        self._later = []
+        try:
+            if not waiting:
+                return connection.execute(text, params)
+            with connection.pipeline():
+                for former, rows in waiting:
+                    if len(rows) == 1:
+                        connection.execute(former, rows[0])
+                    else:
+                        connection.cursor().executemany(former, rows)
+                return connection.execute(text, params)
+        except psycopg.Error as error:
+            if is_lost(connection, error):
+                raise Again(f"the store {self._place.shown} was lost; nothing was changed") from error
+            raise told(error, self._place) from error
+
+    # -- care --------------------------------------------------------------------------------------------
+    def check(self) -> list[str]:
+        """PostgreSQL checks its files by itself (checksums, pg_amcheck)."""
+        return []
+
+    def backup(self, path: str) -> None:
+        raise UsageError(
+            f"a store in PostgreSQL is backed up by its own tools: "
+            f"pg_dump --schema={self._place.schema} --file={path} {self._place.shown}"
+        )
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+_NOW = f"SELECT {_CLOCK} AS now".encode()
+
+
+class _Transaction:
+    """Entered and left once per method."""
+
+    __slots__ = ("_database", "alone")
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+        self.alone = ""
+
+    def __enter__(self) -> None:
+        self._database.begin(self.alone)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._database.commit()
+        else:
+            self._database.rollback()
+
+
+def _key(schema: str, alone: str) -> int:
+    """The number of an advisory lock."""
+    digest = hashlib.blake2b(f"{schema} {alone}".encode(errors="surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
+
+
+def _plain(params: Params) -> Params:
+    """PostgreSQL stores neither lone surrogates nor NUL: in a sentence they become escapes that can be read
+    (names and paths were made safe before, see `rows.text_in`). A job must not be unable to end for that."""
+    values = params.values() if isinstance(params, Mapping) else params
+    if not any(isinstance(value, str) and _odd(value) for value in values):
+        return params
+    if isinstance(params, Mapping):
+        return {key: _escaped(value) for key, value in params.items()}
+    return [_escaped(value) for value in params]
+
+
+def _odd(text: str) -> bool:
+    if "\0" in text:
+        return True
+    if text.isascii():
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _escaped(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

