@@ -92,6 +92,7 @@ def test_what_is_no_file_is_refused_at_once(shell: Shell, make: Callable[[Path],
         (("--frobnicate",), 2, ("--frobnicate", "unjam convert --help")),
         (("--name-template", "{title}{ext}"), 2, ("no such word: {title}", "stem")),
         (("-o", "film.mkv"), 1, ("film.mkv: is a file, not a folder; choose another with -o",)),
+        (("-o", "s3://bucket/films"), 2, ("s3://bucket/films: outputs to s3:// are not built yet",)),
         (("-o", "/proc/film"), 1, ("/proc/film: the output folder cannot be made",)),
     ],
 )

@@ -156,7 +156,7 @@ class _Session:
     def interrupted(self, signals: Signals, patience: float) -> None:
         """Pause what is left and see it paused; a second signal kills."""
         ids = [job.id for job in self.follower.unfinished()]
-        _pause(self._store, ids, "interrupted (the run that waited for it was stopped)")
+        _pause(self._store, ids, "the run that waited for it was stopped")
         self._display.line(f"pausing {_jobs(len(ids))}: finished units are kept; press again to kill at once")
         end = time.monotonic() + patience
         for pace in paces():

@@ -20,7 +20,7 @@ from unjam.jobs.reasons import Reason
 from unjam.pipelines import registry
 from unjam.pipelines.api import PipelineDef
 from unjam.settings import Settings
-from unjam.storage.inputs import Expansion, Found, expand, refuse
+from unjam.storage.inputs import Expansion, Found, expand, refuse, refuse_address
 from unjam.store.port import OnDuplicate, Store
 
 
@@ -105,6 +105,7 @@ def plan(store: Store, settings: Settings, asked: Submission) -> Plan:
     """Look at the inputs and at the store. Raises what is wrong with the inputs, names or parameters."""
     pipeline = registry.get(asked.pipeline, settings.pipelines)
     params = pipeline.validate(asked.params)
+    refuse_address(asked.output_dir or "", "outputs to")
     output_dir = os.path.abspath(os.path.join(asked.cwd, asked.output_dir)) if asked.output_dir else None
     found, after = _inputs(store, pipeline, pipeline.suffixes(params), asked, output_dir)
     dumped = params.model_dump(mode="json")
@@ -323,5 +324,9 @@ def _continue(store: Store, item: Planned, by: str) -> str:
     # Counted before: a job that is claimed at once would show units of its new attempt.
     done = sum(stage.units_done for stage in store.stages(known.id))
     store.resume([known.id], by=by, fresh_budgets=True, inputs={known.id: item.job.inputs})
-    terms = "" if _same_terms(known.spec, item.job) else " (on the terms it was submitted with)"
+    terms = ""
+    if not _same_terms(known.spec, item.job):
+        terms = (
+            f" (on the terms it was submitted with; `unjam cancel {known.id}` first makes room for others)"
+        )
     return f"{item.job.name}: continuing {known.id} from {done} finished unit{'s' * (done != 1)}{terms}"

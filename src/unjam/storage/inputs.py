@@ -63,6 +63,12 @@ def expand(
     return Expansion(tuple(walk.found.values()), tuple(walk.warnings))
 
 
+def refuse_address(name: str, what: str) -> None:
+    """Raise UsageError for an address that would otherwise be taken for a strange local path."""
+    if name.startswith(_NOT_YET):
+        raise UsageError(f"{name}: {what} {name.partition('://')[0]}:// are not built yet in this version")
+
+
 def inspect(path: str) -> Found:
     """One file with its size and time, and what is wrong with it, if that can be seen from outside."""
     name = os.path.basename(path)
@@ -137,10 +143,7 @@ class _Walk:
         self._output_id = _folder_id(output_dir) if output_dir else None
 
     def named(self, name: str, cwd: str) -> None:
-        if name.startswith(_NOT_YET):
-            raise UsageError(
-                f"{name}: inputs from {name.partition('://')[0]}:// are not built yet in this version"
-            )
+        refuse_address(name, "inputs from")
         # normpath would turn link/.. into something else than the kernel does.
         path = os.path.join(cwd, name)
         if os.path.lexists(path):
