@@ -1,0 +1,97 @@
+"""gc: whose units go, whose stay, and that nothing of an attempt which has just begun is touched."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client.world import World
+from unjam.jobs.model import Claim, Job, State, UnitRecord, UnitState
+from unjam.jobs.reasons import ReasonCode
+from unjam.store.port import JobFilter, Store
+from unjam.worker.garbage import collect
+from unjam.worker.paths import work_dir
+
+
+def _claimed(world: World, name: str) -> Claim:
+    world.file(name)
+    world.submit(world.ask(name, output_dir="out"))
+    return world.claim(world.worker())
+
+
+def _commit(world: World, claim: Claim) -> Path:
+    """One finished unit, with its file."""
+    lease = claim.lease
+    unit = work_dir(world.settings, lease.job_id, lease.fence) / "encode" / "whole.mp4"
+    unit.parent.mkdir(parents=True)
+    unit.write_bytes(b"frames")
+    world.store.put_plan(lease, "encode", "digest", {}, host="here")
+    world.store.commit_unit(
+        lease, UnitRecord("encode", "whole", UnitState.COMMITTED, 1.0, uri=str(unit), size_bytes=6)
+    )
+    return unit
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "kept"),
+    [
+        (State.FAILED, ReasonCode.CRASHED, True),
+        (State.FAILED, ReasonCode.DISK_FULL, True),
+        (State.FAILED, ReasonCode.INPUT_MISSING, True),  # a disk that comes back
+        (State.FAILED, ReasonCode.INPUT_BAD, False),
+        (State.CANCELLED, ReasonCode.CANCELLED_BY_USER, False),
+    ],
+)
+def test_units_of_ended_jobs(tmp_path: Path, state: State, code: ReasonCode, kept: bool) -> None:
+    world = World(tmp_path)
+    claim = _claimed(world, "a.mov")
+    unit = _commit(world, claim)
+    if state is State.CANCELLED:
+        world.store.request_cancel([claim.job.id], by="tester")
+    world.end(claim, state, code)
+    asked = collect(world.store, world.settings, dry_run=True)
+    assert unit.exists()
+    assert bool(asked.work) is not kept
+    collect(world.store, world.settings)
+    assert unit.exists() is kept
+    # What the store promises to a resumed job is there.
+    assert [u.uri for u in world.store.units(claim.job.id)] == [str(unit)] * kept
+    assert (
+        list(world.settings.work_root.iterdir()) == [work_dir(world.settings, claim.job.id, 1).parent] * kept
+    )
+    world.store.close()
+
+
+class _BeginsMeanwhile:
+    """The store; at the first look at all jobs another one is claimed and writes."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.written: list[Path] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world.store, name)
+
+    def list_jobs(self, where: JobFilter, **page: Any) -> list[Job]:
+        found = self._world.store.list_jobs(where, **page)
+        if not self.written:
+            claim = _claimed(self._world, "late.mov")
+            log = self._world.settings.log_root / claim.job.id / "1.log"
+            part = self._world.root / "out" / f".unjam-{claim.job.id}-f1-1.part"
+            log.parent.mkdir(parents=True)
+            for path in (log, part):
+                path.write_text("growing")
+            self.written = [_commit(self._world, claim), log, part]
+        return found
+
+
+def test_an_attempt_that_begins_meanwhile(tmp_path: Path) -> None:
+    """INV-KEEP: a list of jobs from before an attempt began does not know it."""
+    world = World(tmp_path)
+    world.end(_claimed(world, "early.mov"), State.FAILED, ReasonCode.CRASHED)
+    store = _BeginsMeanwhile(world)
+    as_store: Store = store
+    collect(as_store, world.settings)
+    assert [path for path in store.written if not path.exists()] == []
+    assert len(store.written) == 3
+    world.store.close()
