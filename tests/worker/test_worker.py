@@ -313,3 +313,17 @@ def test_four_workers_share_200_jobs(tmp_path: Path) -> None:
             shares[event.data["worker_id"]] = shares.get(event.data["worker_id"], 0) + 1
         assert len(shares) == 4, shares
         assert min(shares.values()) >= 20, shares
+
+
+def test_a_bug_in_the_worker_ends_the_attempt_with_its_reason(tmp_path: Path) -> None:
+    """INV-LOST: not left to its lease, to come round again and again without a reason."""
+    with crew(tmp_path) as c:
+        c.start()
+        # No front end lets such a limit through; the worker stumbles over it.
+        job_id = c.submit("test-note", timeout=-1.0)
+        wait_until(lambda: any(a.reason for a in c.store.attempts(job_id)), 10)
+        first = c.store.attempts(job_id)[0]
+        assert first.reason is not None
+        assert first.reason.code is ReasonCode.INTERNAL_ERROR
+        assert "deadline must be positive" in first.reason.message
+        assert c.wait(c.submit("test-note")).state is State.SUCCEEDED

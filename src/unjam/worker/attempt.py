@@ -34,6 +34,8 @@ from unjam.worker.shared import WorkerState, boottime, in_thread
 STUCK_SECONDS = 10.0
 """A tree that does not end for this long after its SIGKILL is fenced; its slot stays taken (INV-DEADLINE)."""
 
+NOTHING_RAN = TreeEnd(None, None, None, 0, 0.0, 0, guardian_died=False)
+
 
 class AttemptRun:
     """Runs one claim to its end. Everything happens on the loop; blocking work goes to threads."""
@@ -79,6 +81,23 @@ class AttemptRun:
                 await self._attempt(go)
         except LeaseLost as error:
             self.state.say(f"{self.label}: the lease is lost ({error}); nothing of this attempt counts")
+        except Exception as error:
+            await self._internal_error(error)
+            raise
+
+    async def _internal_error(self, error: Exception) -> None:
+        """A bug of ours ends this attempt with its reason; left to its lease the job would come round again
+        and again without one."""
+        tree, ending = (
+            self._tree,
+            Ending(ReasonCode.INTERNAL_ERROR, f"in the worker: {type(error).__name__}: {error}", Blame.JOB),
+        )
+        end = NOTHING_RAN
+        if tree is not None:
+            tree.kill(why.BROKEN)
+            end = await tree.done()
+        if not (self.over or self._lost):
+            await self._end_badly(ending, end)
 
     async def _preflight(self) -> Go | None:
         if self.state.draining:
@@ -232,9 +251,10 @@ class AttemptRun:
         self.stop(why.DRAIN, "its worker is stopping")
 
     def drain_now(self) -> None:
-        """Like `drain`, without grace."""
-        self._stopping = True
-        self.kill(why.DRAIN)
+        """Like `drain`, without grace. What is only being born drains when it is there."""
+        if self._tree is not None:
+            self._stopping = True
+            self.kill(why.DRAIN)
 
     def kill(self, reason: str) -> None:
         if self._tree is not None:
@@ -281,7 +301,7 @@ class AttemptRun:
         told = self.picture.stalled or "stuck in the kernel"
         ending = Ending(ReasonCode.STALLED, told, Blame.JOB, self.picture.units_committed > 0)
         try:
-            await self._end_badly(ending, TreeEnd(None, None, None, 0, 0.0, 0, guardian_died=False))
+            await self._end_badly(ending, NOTHING_RAN)
         except LeaseLost:
             self.state.say(f"{self.label}: fenced by somebody else already")
 

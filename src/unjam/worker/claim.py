@@ -93,7 +93,7 @@ class Claims:
             state.woken.set()
             self._neighbours.poke()
             if not done.cancelled() and (error := done.exception()) is not None:
-                # The lease is left to run out: another worker takes the job (INV-LOST).
+                # Its end is written where that was possible; else the lease runs out (INV-LOST).
                 state.say(f"{run.label}: internal error: {type(error).__name__}: {error}")
                 run.lease_lost()
 
