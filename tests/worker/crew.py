@@ -30,10 +30,7 @@ class Crew:
         self.home = home
         self.settings = replace(
             Settings(home=home, store=f"sqlite:///{home / 'unjam.db'}"),
-            pipelines=(RECIPES,),
-            poll_every=0.2,
-            grace=0.5,
-            **settings,
+            **{"pipelines": (RECIPES,), "poll_every": 0.2, "grace": 0.5, **settings},
         )
         home.mkdir(parents=True, exist_ok=True)
         self.store: Store = open_store(self.settings.store)

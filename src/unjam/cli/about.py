@@ -75,9 +75,11 @@ def config() -> None:
 def show_config(app: App, /, as_json: bool) -> int:
     """Every setting: value, origin, meaning. Order: flag, UNJAM_*, ./unjam.toml, user config, default."""
     from unjam.settings import RULES, show_range
+    from unjam.store.url import shown
 
     loaded = app.loaded
     values = {name: getattr(loaded.settings, name) for name in RULES}
+    values["store"] = shown(values["store"])  # a screen may be seen by others
     if as_json:
         document(
             {
@@ -125,8 +127,10 @@ def db() -> None:
 @pass_app
 def upgrade(app: App, /) -> int:
     """Bring the store to the schema of this version; every command does so when it opens the store."""
+    from unjam.store.url import shown
+
     with app.store() as store:
-        data(f"{store.url}: of this version's schema")
+        data(f"{shown(store.url)}: of this version's schema")
     return 0
 
 
@@ -134,7 +138,8 @@ def upgrade(app: App, /) -> int:
 @click.argument("path", required=False)
 @pass_app
 def backup(app: App, /, path: str | None) -> int:
-    """Copy the store to PATH while it is in use; default: a dated file in the home."""
+    """Copy the store to PATH while it is in use; default: a dated file in the home. A store in PostgreSQL is
+    backed up with pg_dump."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     target = Path(path).absolute() if path else app.settings.home / f"backup-{stamp}.db"
     if target.exists():
@@ -151,14 +156,17 @@ def backup(app: App, /, path: str | None) -> int:
 @pass_app
 def check(app: App, /) -> int:
     """Look for damage; exit code 1 when there is any."""
+    from unjam.store.url import shown
+
     with app.store() as store:
         findings = store.check()
         for finding in findings:
             data(one_line(finding))
         if findings:
-            say(f"unjam: {store.url}: {len(findings)} finding(s); restore a backup, see `unjam db backup`")
+            name = shown(store.url)
+            say(f"unjam: {name}: {len(findings)} finding(s); restore a backup, see `unjam db backup`")
             return 1
-        say(f"{store.url}: no damage found")
+        say(f"{shown(store.url)}: no damage found")
     return 0
 
 

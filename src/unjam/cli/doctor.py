@@ -84,12 +84,16 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 
 
 def _store(app: App) -> Finding:
+    from unjam.store.url import shown
+
     try:
         with app.store() as store:
             findings = store.check()
             if findings:
-                return Finding("fail", "store", f"{store.url}: {findings[0]}", "restore a backup of it")
-            return Finding("ok", "store", f"{store.url}: opens, no damage")
+                return Finding(
+                    "fail", "store", f"{shown(store.url)}: {findings[0]}", "restore a backup of it"
+                )
+            return Finding("ok", "store", f"{shown(store.url)}: opens, no damage")
     except UnjamError as error:
         return Finding("fail", "store", str(error), "set UNJAM_STORE, or repair the file named")
 

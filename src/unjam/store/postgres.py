@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -266,8 +267,8 @@ class PostgresDatabase:
 
     def backup(self, path: str) -> None:
         raise UsageError(
-            f"a store in PostgreSQL is backed up by its own tools: "
-            f"pg_dump --schema={self._place.schema} --file={path} {self._place.shown}"
+            "a store in PostgreSQL is backed up by its own tools: pg_dump "
+            + shlex.join([f"--schema={self._place.schema}", f"--file={path}", self._place.shown])
         )
 
     def close(self) -> None:

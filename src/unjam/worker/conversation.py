@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from unjam.errors import LeaseLost, UnjamError
+from unjam.errors import LeaseLost, StoreUnavailable, UnjamError
 from unjam.jobs.messages import (
     Ack,
     Failed,
@@ -33,6 +34,7 @@ from unjam.supervise.portable import AnyTree
 from unjam.worker.link import Link
 from unjam.worker.picture import Picture
 from unjam.worker.shared import WorkerState, boottime
+from unjam.worker.storeline import RETRY_EVERY
 from unjam.worker.tokens import Tokens
 
 T = TypeVar("T")
@@ -183,11 +185,20 @@ class Conversation:
         return Ack()
 
     async def _fenced(self, work: Callable[[Store], T]) -> T | Refused:
-        """A write for the attempt. A refusal is its answer; a lost lease ends it (INV-FENCE)."""
-        try:
-            return await self._state.line.do(work, urgent=True)
-        except LeaseLost as error:
-            self._on_lease_lost()
-            return Refused(ReasonCode.WORKER_LOST, str(error))
-        except UnjamError as error:
-            return Refused(error.code, str(error))
+        """A write for the attempt. A refusal is its answer; a lost lease ends it (INV-FENCE).
+
+        A store that is away is no refusal: the attempt waits, and goes on or ends with its lease.
+        """
+        give_up = boottime() + self._state.settings.lease_ttl
+        while True:
+            try:
+                return await self._state.line.do(work, urgent=True)
+            except LeaseLost as error:
+                self._on_lease_lost()
+                return Refused(ReasonCode.WORKER_LOST, str(error))
+            except StoreUnavailable as error:
+                if boottime() >= give_up:
+                    return Refused(error.code, str(error))
+                await asyncio.sleep(RETRY_EVERY)
+            except UnjamError as error:
+                return Refused(error.code, str(error))

@@ -16,8 +16,9 @@ from unjam.errors import StoreUnavailable
 from unjam.jobs.model import State, WorkerInfo
 from unjam.pipelines import registry
 from unjam.settings import Settings
-from unjam.store import open_store
+from unjam.store import open_listener, open_store
 from unjam.store.port import JobFilter
+from unjam.store.url import shown
 from unjam.store.wakeup import Listener
 from unjam.supervise.identity import identity_of
 from unjam.supervise.limits import new_mark
@@ -96,7 +97,7 @@ class Worker:
             self._start(renew_loop(state), request_loop(state), watch_loop(state), reap_loop(state))
             if self._options.exit_when_idle:
                 self._start(self._drain_when_idle())
-            state.say(f"worker {state.id}: ready, {state.slots} slot(s), store {self._settings.store}")
+            state.say(f"worker {state.id}: ready, {state.slots} slot(s), store {shown(self._settings.store)}")
             await claims.run()
             await self._announce_drain()
             await claims.idle()
@@ -108,10 +109,8 @@ class Worker:
 
     # -- start ----------------------------------------------------------------------------------------------
     def _listen(self) -> Listener | None:
-        folder = self._settings.home / "run"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            listener = Listener(str(folder / f"{self.state.id}.wake"))
+            listener = open_listener(self._settings.store, self._settings.home, self.state.id)
         except OSError as error:
             self.state.say(f"no wake-up calls ({error}); looking every {self._settings.poll_every:g} s")
             return None

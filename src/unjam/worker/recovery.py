@@ -88,8 +88,15 @@ def recover(
 
 
 def reap_expired(store: Store, settings: Settings, host: str) -> Recovery:
-    """Free the jobs whose lease ran out, whoever held them: a guardian ends its tree before that moment."""
+    """Free the jobs whose lease ran out, whoever held them: a guardian ends its tree before that moment.
+
+    While the store was away nobody could renew, so a lease that ran out then says nothing about its owner.
+    One TTL after it came back every living owner has renewed, or told how its attempt ended; only then the
+    others count as lost.
+    """
     done = Recovery()
+    if store.now() - store.steady_since() < settings.lease_ttl:
+        return done
     for found in store.expired():
         worker = found.worker
         if worker is not None and worker.host == host and not alive(worker.identity):
