@@ -9,7 +9,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RUNS = 5
 SEED = 3
-"""Chosen so that the five first targets are followed by others, "everything" among them."""
 
 
 @pytest.mark.slow

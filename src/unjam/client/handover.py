@@ -17,6 +17,9 @@ from unjam.worker.recovery import reap_expired, recover
 PATIENCE = 5.0
 """Seconds beyond the grace until a job that is being let go of counts as running after all."""
 
+LINGER = 0.5
+"""Seconds in which a worker whose run was killed a moment ago has surely said that it is stopping."""
+
 
 def hand_over(store: Store, settings: Settings, job_ids: Sequence[str], tell: Callable[[str], None]) -> bool:
     """Free what dead workers held and wait for what is being stopped. True when the jobs may have moved.
@@ -25,7 +28,7 @@ def hand_over(store: Store, settings: Settings, job_ids: Sequence[str], tell: Ca
     moment later shall go on with it and not be told that somebody does this already.
     """
     moved = False
-    end = time.monotonic() + settings.grace + PATIENCE
+    began = time.monotonic()
     for pace in paces():
         found = [job for job in store.get_many(job_ids) if job.state in LIVE]
         workers = store.workers()
@@ -35,11 +38,12 @@ def hand_over(store: Store, settings: Settings, job_ids: Sequence[str], tell: Ca
             reap_expired(store, settings, socket.gethostname())
             moved = True
         going = [job for job in found if _lost(job, workers, now) or _let_go(job, workers)]
-        if not going or time.monotonic() >= end:
-            return moved
-        if not moved:
+        waited = time.monotonic() - began
+        if not found or waited >= (settings.grace + PATIENCE if going else LINGER):
+            return moved or not found
+        if going and not moved:
             tell(f"{going[0].spec.name}: waiting until {going[0].id} has stopped")
-        moved = True
+            moved = True
         time.sleep(pace)
     raise AssertionError("paces never end")
 
