@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from unjam.errors import LeaseLost, StoreUnavailable, UnjamError
+from unjam.errors import LeaseLost, UnjamError
 from unjam.jobs.model import (
     AttemptEnd,
     AttemptState,
@@ -30,6 +30,7 @@ from unjam.worker.picture import Picture
 from unjam.worker.preflight import Go, Skip, preflight
 from unjam.worker.publish import Refusal, artifact_of, publish_outputs
 from unjam.worker.shared import WorkerState, boottime, in_thread
+from unjam.worker.storeline import AWAY
 
 STUCK_SECONDS = 10.0
 """A tree that does not end for this long after its SIGKILL is fenced; its slot stays taken (INV-DEADLINE)."""
@@ -166,7 +167,7 @@ class AttemptRun:
                     self.lease, identity=identity.to_json(), pid=identity.pid, log_path=spec.log_path
                 )
             )
-        except (LeaseLost, StoreUnavailable) as error:
+        except (LeaseLost, *AWAY) as error:
             tree.abandon()
             await tree.done()
             tree.channel.close()

@@ -6,11 +6,11 @@ import asyncio
 import os
 from collections.abc import Sequence
 
-from unjam.errors import StoreUnavailable
 from unjam.jobs.model import Capacity, Claim
 from unjam.store.wakeup import Waker
 from unjam.worker.attempt import AttemptRun
 from unjam.worker.shared import WorkerState, boottime, wait_at_most
+from unjam.worker.storeline import AWAY
 
 COURTESY = 0.002
 """Seconds a worker waits for its neighbours before each claim, for each attempt it runs and once more."""
@@ -72,7 +72,7 @@ class Claims:
                     limit=free,
                 )
             )
-        except StoreUnavailable as error:
+        except AWAY as error:
             state.say(f"the store does not answer: {error}")
             return False
         for claim in claims:

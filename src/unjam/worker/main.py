@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unjam.errors import StoreUnavailable
 from unjam.jobs.model import State, WorkerInfo
 from unjam.pipelines import registry
 from unjam.settings import Settings
@@ -31,7 +30,7 @@ from unjam.worker.reap import reap_loop
 from unjam.worker.recovery import recover
 from unjam.worker.renew import renew_loop, renew_once, request_loop
 from unjam.worker.shared import WorkerState, boottime
-from unjam.worker.storeline import StoreLine
+from unjam.worker.storeline import AWAY, StoreLine
 from unjam.worker.tokens import Tokens
 from unjam.worker.watch import watch_loop
 
@@ -151,7 +150,7 @@ class Worker:
         """Nobody shall count on this worker any more: not only from the next renewal on."""
         try:
             await renew_once(self.state)
-        except StoreUnavailable as error:
+        except AWAY as error:
             self.state.say(f"leases could not be renewed: {error}")
 
     def _start(self, *duties: Coroutine[Any, Any, None]) -> None:
@@ -179,7 +178,10 @@ class Worker:
             await asyncio.sleep(IDLE_EVERY)
             if state.running:
                 continue
-            waiting = await state.line.do(lambda s: _waiting(s, queues))
+            try:
+                waiting = await state.line.do(lambda s: _waiting(s, queues))
+            except AWAY:
+                continue  # the claims say it
             if not waiting and not state.running:
                 self._drain.begin("nothing is left to do")
                 return
@@ -194,7 +196,7 @@ class Worker:
             listener.close()
         try:
             await self.state.line.do(lambda s: s.check_out(self.state.id))
-        except StoreUnavailable as error:
+        except AWAY as error:
             self.state.say(f"could not check out ({error}); the next start clears that up")
         await self.state.line.close()
         await self.state.chores.close()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from unjam.errors import StoreUnavailable
 from unjam.jobs.model import WorkerInfo
 from unjam.store.port import Store
 from unjam.worker.recovery import Recovery, alive, reap_expired, recover
 from unjam.worker.shared import WorkerState
+from unjam.worker.storeline import AWAY
 
 
 async def reap_loop(state: WorkerState) -> None:
@@ -17,7 +17,7 @@ async def reap_loop(state: WorkerState) -> None:
         await asyncio.sleep(max(1.0, state.settings.poll_every))
         try:
             workers, found, left = await state.chores.do(lambda s: _round(s, state))
-        except StoreUnavailable:
+        except AWAY:
             continue  # the renewals say it; there is nothing to free that could be written
         state.neighbours = tuple(
             w.wake_path for w in workers if w.host == state.host and w.id != state.id and w.wake_path

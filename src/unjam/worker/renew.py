@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from unjam.errors import StoreUnavailable
 from unjam.jobs.model import HeldLease
 from unjam.worker.shared import WorkerState, boottime, wait_at_most
+from unjam.worker.storeline import AWAY
 
 
 async def renew_loop(state: WorkerState) -> None:
@@ -15,7 +15,7 @@ async def renew_loop(state: WorkerState) -> None:
         await asyncio.sleep(state.settings.renew_every)
         try:
             await renew_once(state)
-        except StoreUnavailable as error:
+        except AWAY as error:
             # The guardians count the leases themselves: what cannot be renewed ends in time.
             state.say(f"leases could not be renewed: {error}")
 
@@ -49,7 +49,7 @@ async def request_loop(state: WorkerState) -> None:
             continue
         try:
             found = await state.line.do(lambda s: s.requests(state.id), urgent=True)
-        except StoreUnavailable:
+        except AWAY:
             continue  # the renewals say it; this is only the fast way
         for held in found:
             deliver(state, held)

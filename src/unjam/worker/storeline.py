@@ -18,6 +18,8 @@ T = TypeVar("T")
 RETRY_EVERY = 0.5
 """Seconds between tries of a write that must not be lost."""
 URGENT, NORMAL = 0, 1
+AWAY = (StoreUnavailable, DiskFull)
+"""Nothing was written and a later try may succeed: no duty of a worker ends by one of these."""
 
 
 @dataclass(order=True)
@@ -58,7 +60,7 @@ class StoreLine:
         while True:
             try:
                 return await self.do(work, urgent=True)
-            except (StoreUnavailable, DiskFull):
+            except AWAY:
                 await asyncio.sleep(RETRY_EVERY)
 
     async def close(self) -> None:

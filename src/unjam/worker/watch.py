@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from unjam.errors import LeaseLost, StoreUnavailable
+from unjam.errors import LeaseLost
 from unjam.jobs.model import Lease
 from unjam.store.port import Store
 from unjam.supervise.launch import Started
 from unjam.worker.logs import keep_in_bounds
 from unjam.worker.shared import WorkerState, boottime
+from unjam.worker.storeline import AWAY
 
 EVERY = 1.0
 
@@ -36,7 +37,7 @@ async def write_containment(state: WorkerState) -> None:
             continue
         try:
             await state.line.do(partial(_set_containment, run.lease, started))
-        except StoreUnavailable:
+        except AWAY:
             run.untold = started
         except LeaseLost:
             run.lease_lost()
@@ -55,7 +56,7 @@ async def write_progress(state: WorkerState) -> None:
     updates = [run.picture.update(run.lease, now=now, wall=wall) for run in runs]
     try:
         stale = await state.line.do(lambda s: s.save_progress(updates))
-    except StoreUnavailable:
+    except AWAY:
         for run in runs:
             run.picture.changed = True  # written with the next round; leases are the renewals' business
         return

@@ -1,0 +1,90 @@
+"""A store that cannot write for a while (unreachable, disk full) costs a worker none of its duties."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tests.worker.crew import Crew
+from unjam.errors import DiskFull, StoreUnavailable, UnjamError
+from unjam.jobs.model import WorkerInfo
+from unjam.store import open_store
+from unjam.store.port import Store
+from unjam.worker.claim import Claims
+from unjam.worker.faults import FaultPoints
+from unjam.worker.reap import reap_loop
+from unjam.worker.renew import renew_loop, request_loop
+from unjam.worker.shared import WorkerState
+from unjam.worker.storeline import StoreLine
+from unjam.worker.tokens import Tokens
+
+
+class Sick:
+    """The real store, except that every call fails while `error` is set; counts the calls."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.error: UnjamError | None = None
+        self.failed = 0
+        self.served = 0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if not callable(found) or name == "close":
+            return found
+
+        def call(*words: Any, **named: Any) -> Any:
+            if self.error is not None:
+                self.failed += 1
+                raise self.error
+            self.served += 1
+            return found(*words, **named)
+
+        return call
+
+
+def claims(state: WorkerState) -> Coroutine[Any, Any, None]:
+    return Claims(state, queues=None, pipelines=("none",)).run()
+
+
+@pytest.mark.parametrize("error", [DiskFull("full"), StoreUnavailable("away")], ids=["full", "away"])
+@pytest.mark.parametrize("duty", [renew_loop, request_loop, reap_loop, claims])
+def test_a_duty_outlives_a_store_that_cannot_write(
+    tmp_path: Path, error: UnjamError, duty: Callable[[WorkerState], Coroutine[Any, Any, None]]
+) -> None:
+    c = Crew(tmp_path, poll_every=0.01, renew_every=0.01)
+    c.store.check_in(WorkerInfo("w1", "elsewhere", "", None, 0, None, 1, (), None), ttl=30)
+    sick: list[Sick] = []
+
+    def opened() -> Store:
+        sick.append(Sick(open_store(c.settings.store)))
+        return cast(Store, sick[-1])
+
+    async def life() -> None:
+        line = StoreLine(opened, "test")
+        await line.start()
+        state = WorkerState(
+            id="w1", host="here", settings=c.settings, slots=1, line=line, chores=line,
+            launcher=cast(Any, None), tokens=Tokens(tmp_path / "tokens"), faults=FaultPoints(None),
+        )  # fmt: skip
+        [store] = sick
+        if duty is request_loop:
+            state.running["j1"] = cast(Any, None)  # it asks only while something runs
+        store.error = error
+        task = asyncio.create_task(duty(state))
+        async with asyncio.timeout(10):
+            while not store.failed and not task.done():
+                await asyncio.sleep(0.01)
+            assert not task.done(), task
+            store.error = None
+            while not store.served and not task.done():
+                await asyncio.sleep(0.01)
+        assert not task.done(), task
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await line.close()
+
+    asyncio.run(life())
+    c.store.close()
