@@ -76,7 +76,13 @@ def release(app: App, /, key: str, force: bool) -> int:
                 "cancel or pause the job instead, or say --force"
             )
         done = Recovery()
-        free(store, app.settings, socket.gethostname(), held, done)
+        # By force also what a lost host was publishing: nobody else could ever finish or end it.
+        host = held.worker.host if force and held.worker else socket.gethostname()
+        free(store, app.settings, host, held, done)
+    if not done:
+        raise Conflict(
+            f"{job_id}: not freed: given back just now, or being published on another host"
+        )
     data(f"{job_id}: {done.sentence()}")
     return 0
 

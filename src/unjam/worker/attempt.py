@@ -155,8 +155,17 @@ class AttemptRun:
 
     async def _prepare(self, spec: LaunchSpec) -> None:
         paths.make_folders(spec)
-        if self.job.spec.output_dir is not None:
-            await in_thread(lambda: paths.drop_parts(self.job, self.lease.fence - 1))
+        await self._drop_parts(self.lease.fence - 1)
+
+    async def _drop_parts(self, fence: int) -> None:
+        if self.job.spec.output_dir is None:
+            return
+        try:
+            left = await in_thread(lambda: paths.drop_parts(self.job, fence))
+        except TimeoutError:
+            left = f"{self.job.spec.output_dir} does not answer: staged files of {self.job.id} may be left"
+        if left is not None:
+            self.state.say(left)
 
     async def _begin(self, tree: AnyTree, spec: LaunchSpec) -> Conversation:
         """INV-ONCE: nothing runs that the store does not know; the guardian waits for the commit."""
@@ -372,8 +381,7 @@ class AttemptRun:
                 StageState.INTERRUPTED if interrupted else StageState.FAILED, wall=self.state.wall()
             ),
         )
-        if self.job.spec.output_dir is not None:
-            await in_thread(lambda: paths.drop_parts(self.job, self.lease.fence), limit=None)
+        await self._drop_parts(self.lease.fence)
         await self.state.line.persist(lambda s: s.end(self.lease, end))
         self.over = True
         self._say_end(decision)

@@ -145,6 +145,8 @@ class Worker:
         await self.state.line.do(lambda s: s.expire_attachments())
         if found:
             self.state.say(f"recovered: {found.sentence()}")
+        for sentence in found.left:
+            self.state.say(sentence)
 
     async def _announce_drain(self) -> None:
         """Nobody shall count on this worker any more: not only from the next renewal on."""

@@ -27,13 +27,21 @@ def make_folders(spec: LaunchSpec) -> None:
     os.makedirs(spec.cwd, exist_ok=True)
 
 
-def drop_parts(job: Job, fence: int) -> None:
-    """Remove the job's staged files up to this fence: nobody may publish them any more."""
+def drop_parts(job: Job, fence: int) -> str | None:
+    """Remove the job's staged files up to this fence: nobody may publish them any more.
+
+    Never raises: an output folder that went read-only or away must not keep a job from its end (INV-LOST).
+    Returns the sentence that says what was left for `unjam gc`.
+    """
     if job.spec.output_dir is None:
-        return
-    for part, owner, part_fence in parts_in(Path(job.spec.output_dir)):
-        if owner == job.id and part_fence <= fence:
-            remove(part)
+        return None
+    try:
+        for part, owner, part_fence in parts_in(Path(job.spec.output_dir)):
+            if owner == job.id and part_fence <= fence:
+                remove(part)
+    except OSError as error:
+        return f"staged files of {job.id} were left in {job.spec.output_dir}: {error.strerror}"
+    return None
 
 
 def drop_empty_work(settings: Settings, job_id: str, fence: int) -> bool:

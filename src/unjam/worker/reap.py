@@ -25,6 +25,8 @@ async def reap_loop(state: WorkerState) -> None:
         if found:
             state.say(f"recovered: {found.sentence()}")
             state.woken.set()
+        for sentence in found.left:
+            state.say(sentence)
         if left:
             state.say(f"{len(left)} job(s) paused: whoever watched them is gone")
             state.woken.set()
@@ -37,7 +39,7 @@ def _round(store: Store, state: WorkerState) -> tuple[list[WorkerInfo], Recovery
     workers = store.workers()
     if any(w.host == host and not alive(w.identity) for w in workers):
         # No patience here: the next round is a second away.
-        found = recover(store, settings, host, patience=0.0)
+        found.add(recover(store, settings, host, patience=0.0))
     if store.expired():
-        found = reap_expired(store, settings, host)
+        found.add(reap_expired(store, settings, host))
     return workers, found, store.expire_attachments()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unjam.errors import LeaseLost, UnjamError
+from unjam.errors import Conflict, LeaseLost, UnjamError
 from unjam.jobs.model import AttemptEnd, AttemptState, OnExists, State, WorkerInfo
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.jobs.retry import Blame, Ending, decide
@@ -34,11 +34,19 @@ class Recovery:
     set_aside: list[str] = field(default_factory=list)
     still_owned: list[str] = field(default_factory=list)
     """Left alone: their owner lives, or its death is not proven."""
+    left: list[str] = field(default_factory=list)
+    """Sentences about files that could not be removed; `unjam gc` tries again."""
     killed: int = 0
     """Leftover processes of dead workers that the sweep ended."""
 
     def __bool__(self) -> bool:
         return bool(self.requeued or self.finished or self.set_aside or self.killed)
+
+    def add(self, other: Recovery) -> None:
+        """Count what another round did as well."""
+        for name in ("requeued", "finished", "set_aside", "still_owned", "left"):
+            getattr(self, name).extend(getattr(other, name))
+        self.killed += other.killed
 
     def sentence(self) -> str:
         parts = [
@@ -81,9 +89,15 @@ def recover(
     for worker in dead:
         if alive(worker.identity):
             continue
-        store.forget_worker(worker.id)
+        try:
+            store.forget_worker(worker.id)
+        except Conflict:
+            continue  # it holds a job whose tree is not gone yet: its row is what proves its death next time
         if worker.wake_path:
-            Path(worker.wake_path).unlink(missing_ok=True)
+            try:
+                Path(worker.wake_path).unlink(missing_ok=True)
+            except OSError as error:
+                done.left.append(f"{worker.wake_path}: {error.strerror}")
     return done
 
 
@@ -101,10 +115,6 @@ def reap_expired(store: Store, settings: Settings, host: str) -> Recovery:
         worker = found.worker
         if worker is not None and worker.host == host and not alive(worker.identity):
             done.killed += _sweep_dead([worker], even_with_keeper=True)
-        if found.publishing and (worker is None or worker.host != host):
-            # Only the host that has the staged files can finish the renames; other hosts leave it alone.
-            done.still_owned.append(found.job.id)
-            continue
         free(store, settings, host, found, done)
     return done
 
@@ -138,14 +148,19 @@ def _unlease(store: Store, found: Expired, done: Recovery) -> None:
         job_reason=decision.reason,
         counters=decision.counters,
     )
-    drop_parts(job, found.lease.fence)
     store.unlease(found.lease, end)
+    # Only now: until the store said so somebody else might publish them.
+    if (left := drop_parts(job, found.lease.fence)) is not None:
+        done.left.append(left)
     (done.requeued if decision.state is State.QUEUED else done.set_aside).append(job.id)
 
 
 def _roll_forward(store: Store, settings: Settings, host: str, found: Expired, done: Recovery) -> None:
     job = found.job
-    for row in [p for p in store.publishing(host) if p.lease == found.lease]:
+    rows = [row for row in store.publishing(host) if row.lease == found.lease]
+    if not rows:
+        done.still_owned.append(job.id)  # another host has its staged files
+    for row in rows:
         replace = job.spec.on_exists is OnExists.REPLACE or job.spec.force
         try:
             files.publish(row.outputs, replace=replace)

@@ -1,0 +1,102 @@
+"""Recovery meets a world that does not hold still: trees that die slowly, folders that went read-only."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.client.world import World
+from unjam.jobs.model import AttemptEnd, AttemptState, Claim, Phase, StagedOutput, State
+from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.storage.staging import part_path
+from unjam.supervise.identity import identity_of
+from unjam.worker.recovery import Recovery, free, reap_expired, recover
+
+HOST = socket.gethostname()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.store.close()
+
+
+def claimed_by_the_dead(world: World, **fields: object) -> Claim:
+    world.file("a.mov")
+    world.submit(world.ask("a.mov", output_dir="out"))
+    return world.claim(world.worker(alive=False, **fields))  # type: ignore[arg-type]
+
+
+def test_a_dead_workers_tree_that_still_dies_is_left_for_the_next_round(world: World) -> None:
+    """INV-ONCE, INV-LOST: its guardian needs a moment more than the worker did."""
+    claim = claimed_by_the_dead(world)
+    with subprocess.Popen(["sleep", "60"]) as guardian:
+        identity = identity_of(guardian.pid)
+        assert identity is not None
+        world.store.begin(claim.lease, identity=identity.to_json(), pid=guardian.pid, log_path="log")
+        assert recover(world.store, world.settings, HOST, patience=0.0).still_owned == [claim.job.id]
+        assert world.job(claim.job.id).state is State.RUNNING
+        guardian.kill()
+    assert recover(world.store, world.settings, HOST, patience=0.0).requeued == [claim.job.id]
+    assert world.store.workers() == []
+
+
+def test_an_output_folder_that_went_read_only_keeps_no_job(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-LOST: a stick that was remounted read-only must not stop the recovery of everything else."""
+    claim = claimed_by_the_dead(world)
+    part = part_path(world.root / "out", claim.job.id, claim.lease.fence, 1)
+    part.write_bytes(b"half a film")
+
+    def refused(path: Path) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(os, "unlink", refused)  # a read-only mount needs root
+    done = recover(world.store, world.settings, HOST)
+    assert done.requeued == [claim.job.id]
+    [told] = done.left
+    assert "Read-only file system" in told
+
+
+def publish_half(world: World, claim: Claim) -> StagedOutput:
+    """The point of no return, and then nothing more."""
+    out = world.root / "out"
+    part = part_path(out, claim.job.id, claim.lease.fence, 1)
+    part.write_bytes(b"film")
+    stat = part.stat()
+    output = StagedOutput(
+        "a.mp4", "media", str(part), str(out / "a.mp4"), stat.st_ino, 4, stat.st_ctime_ns, "0"
+    )
+    reason = Reason(ReasonCode.OK, "done")
+    end = AttemptEnd(AttemptState.SUCCEEDED, reason, State.SUCCEEDED, reason, claim.job.counters)
+    assert world.store.begin_publish(claim.lease, (output,), end)
+    return output
+
+
+def test_what_a_lost_host_was_publishing_can_be_freed_by_force_only(world: World) -> None:
+    """INV-LOST: nobody but that host rolls it forward by itself, and it may never come back."""
+    claim = claimed_by_the_dead(world, host="lost-for-good")
+    output = publish_half(world, claim)
+    [held] = world.store.live_jobs()
+    done = Recovery()
+    free(world.store, world.settings, HOST, held, done)
+    assert not done
+    assert world.job(claim.job.id).phase is Phase.PUBLISHING
+    free(world.store, world.settings, "lost-for-good", held, done)
+    assert done.finished == [claim.job.id]
+    assert Path(output.final_path).read_bytes() == b"film"
+
+
+def test_an_expired_lease_in_the_middle_of_publishing_is_rolled_forward(world: World) -> None:
+    """INV-TORN, INV-LOST."""
+    world.file("a.mov")
+    world.submit(world.ask("a.mov", output_dir="out"))
+    claim = world.claim(world.worker(alive=False), ttl=-1)
+    publish_half(world, claim)
+    assert reap_expired(world.store, world.settings, HOST).finished == [claim.job.id]
+    assert world.job(claim.job.id).state is State.SUCCEEDED
