@@ -1,5 +1,6 @@
 """The worker as its users meet it: real processes, a real store, real kill -9."""
 
+import fcntl
 import os
 import signal
 from dataclasses import replace
@@ -291,6 +292,20 @@ def test_a_token_is_held_by_one_at_a_time(tmp_path: Path) -> None:
         lines = [line.split() for line in c.lines()]
         assert [word for word, _ in lines] == ["in", "out"] * 6
         assert all(lines[i][1] == lines[i + 1][1] for i in range(0, 12, 2))
+
+
+def test_a_job_that_waits_for_a_token_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    """Its end must not wait for whoever holds the token: that may take hours."""
+    with crew(tmp_path) as c:
+        (c.home / "tokens").mkdir()
+        with open(c.home / "tokens" / "gpu.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            c.start()
+            job_id = c.submit("test-token")
+            wait_until(lambda: c.job(job_id).message == "waiting for gpu", 20, "the wait to be told")
+            c.store.request_cancel([job_id], by="a test")
+            assert c.wait(job_id, timeout=c.settings.grace + 3).state is State.CANCELLED
+        assert c.lines() == []
 
 
 @pytest.mark.slow

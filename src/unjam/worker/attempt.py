@@ -207,11 +207,14 @@ class AttemptRun:
         serving = asyncio.create_task(talk.serve())
         knowing = asyncio.create_task(self._note_started(tree))
         end = await tree.done()
-        await knowing
-        # The tree is gone, so the channel ends by itself once what the attempt said last is read.
-        await serving
         self._tree = None
-        tree.channel.close()
+        talk.hang_up()
+        try:
+            await knowing
+            # The tree is gone, so the channel ends by itself once what the attempt said last is read.
+            await serving
+        finally:
+            tree.channel.close()
         if self._pause_timer is not None:
             self._pause_timer.cancel()
         await keep_in_bounds(self.state, [self.log_path])

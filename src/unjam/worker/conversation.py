@@ -64,6 +64,7 @@ class Conversation:
         self._link = Link(tree.channel, self._hear)
         self._inputs: tuple[InputFile, ...] = claim.job.spec.inputs
         self._tokens: dict[str, int] = {}
+        self._gone = False
         self.finished: Finished | None = None
         self.failed: Failed | None = None
         self.broken = ""
@@ -80,6 +81,10 @@ class Conversation:
         finally:
             for fd in self._tokens.values():
                 Tokens.give_back(fd)
+
+    def hang_up(self) -> None:
+        """Its tree is gone: what it said last is still heard, but nobody waits for a token any more."""
+        self._gone = True
 
     def tell_why(self, why: str, message: str) -> None:
         """An attempt is told why before it is signalled."""
@@ -179,9 +184,12 @@ class Conversation:
         if name not in self._tokens:
             self._picture.hold(name)
             try:
-                self._tokens[name] = await self._state.tokens.take(name)
+                fd = await self._state.tokens.take(name, lambda: not self._gone)
             finally:
                 self._picture.hold(None)
+            if fd is None:
+                return Refused(ReasonCode.INTERRUPTED, f"ended while it waited for {name}")
+            self._tokens[name] = fd
         return Ack()
 
     async def _fenced(self, work: Callable[[Store], T]) -> T | Refused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 RETRY_EVERY = 0.2
@@ -16,17 +17,20 @@ class Tokens:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def take(self, name: str) -> int:
-        """Wait until the token is free; returns the descriptor that holds it."""
+    async def take(self, name: str, wanted: Callable[[], bool]) -> int | None:
+        """Wait until the token is free; returns the descriptor that holds it, or None once it is no longer
+        `wanted`."""
         self._folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(self._folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            while True:
+            while wanted():
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     return fd
                 except BlockingIOError:
                     await asyncio.sleep(RETRY_EVERY)
+            os.close(fd)
+            return None
         except BaseException:
             os.close(fd)
             raise
