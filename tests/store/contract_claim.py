@@ -68,6 +68,13 @@ def test_a_drained_job_keeps_its_place(store: Store, clock: Clock) -> None:
     assert ids(take(store)) == ["first"]
 
 
+def test_as_many_as_asked_for(store: Store) -> None:
+    """More than the first look at a lane finds."""
+    store.submit_many([job(f"job-{i:02}") for i in range(20)])
+    assert ids(take(store, limit=15)) == [f"job-{i:02}" for i in range(15)]
+    assert ids(take(store, limit=15)) == [f"job-{i:02}" for i in range(15, 20)]
+
+
 def test_no_more_than_asked_for_and_than_slots(store: Store) -> None:
     store.submit_many([job(f"job-{i}") for i in range(9)])
     assert len(take(store, limit=4, free_slots=2)) == 2

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.helpers import wait_until
-from tests.store.rig import Backend, job, race, racers, take
+from tests.store.rig import PAUSED, Backend, job, race, racers, take
 from unjam.jobs.model import State
 from unjam.store import JobFilter, Store
 
@@ -45,6 +45,35 @@ def test_the_same_work_is_made_once(store: Store, backend: Backend) -> None:
         for key, other in one["others"].items():
             assert other == made[int(key)]
     assert store.count_by_state(JobFilter()) == {State.QUEUED: 20}
+
+
+def test_the_last_two_a_job_waits_for_end_at_once(store: Store, backend: Backend) -> None:
+    """INV-LOST: each end sees what the other satisfied, or is seen by it."""
+    for i in range(60):
+        store.submit(job(f"a-{i:02}"))
+        store.submit(job(f"b-{i:02}", pipeline="faces"))
+        store.submit(job(f"down-{i:02}", pipeline="never", after=(f"a-{i:02}", f"b-{i:02}")))
+    with racers(2, backend.url, "end_upstream") as processes:
+        assert race(processes) == [60, 60]
+    assert store.count_by_state(JobFilter(pipeline="never")) == {State.QUEUED: 60}
+
+
+def test_a_job_is_resumed_while_what_it_waits_for_fails(store: Store, backend: Backend) -> None:
+    """INV-LOST: whoever comes first, nobody waits for what has ended."""
+    for i in range(60):
+        store.submit(job(f"up-{i:02}", pipeline="fails"))
+        store.submit(job(f"down-{i:02}", pipeline="never", after=(f"up-{i:02}",)))
+    store.request_pause([f"down-{i:02}" for i in range(60)], by="ann", reason=PAUSED)
+    with racers(2, backend.url, "resume_or_fail") as processes:
+        assert race(processes) == [60, 60]
+    assert store.count_by_state(JobFilter(pipeline="never")) == {State.FAILED: 60}
+
+
+def test_a_reader_of_events_misses_none(store: Store, backend: Backend) -> None:
+    """Two write while one reads from a cursor: numbers are given before they can be seen."""
+    with racers(3, backend.url, "follow_events") as processes:
+        seen = race(processes)[0]
+    assert sorted(seen) == sorted(f"job-{number}-{i}" for number in (1, 2) for i in range(100))
 
 
 @pytest.mark.parametrize("round", range(2))

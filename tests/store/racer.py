@@ -7,9 +7,9 @@ import json
 import sys
 import time
 
-from tests.store.rig import TTL, job, take
+from tests.store.rig import TTL, ending, job, take
 from unjam.errors import Duplicate
-from unjam.jobs.model import Capacity
+from unjam.jobs.model import Capacity, State
 from unjam.store import Store, open_store
 
 
@@ -44,6 +44,40 @@ def submit_same(store: Store, number: int) -> object:
         except Duplicate as refused:
             others[key] = refused.job_id
     return {"made": made, "others": others}
+
+
+def end_upstream(store: Store, number: int) -> object:
+    """End the jobs of one pipeline, oldest first: with success, or (pipeline `fails`) without."""
+    pipeline = ("convert", "faces", "fails")[number]
+    state = State.FAILED if pipeline == "fails" else State.SUCCEEDED
+    claims = take(store, by=f"worker-{number}", host=f"host-{number}", pipelines=[pipeline], limit=60)
+    for claim in claims:
+        store.end(claim.lease, ending(state, claim))
+    return len(claims)
+
+
+def resume_or_fail(store: Store, number: int) -> object:
+    """One lets upstream jobs fail, the other resumes those that wait for them."""
+    if number == 0:
+        return end_upstream(store, 2)
+    for i in range(60):
+        store.resume([f"down-{i:02}"], by="ann", fresh_budgets=False)
+    return 60
+
+
+def follow_events(store: Store, number: int) -> object:
+    """The first reads events from a cursor until 200 jobs are there, the others submit them."""
+    if number > 0:
+        for i in range(100):
+            store.submit(job(f"job-{number}-{i}"))
+        return []
+    cursor, seen = 0, list[str]()
+    deadline = time.monotonic() + 30
+    while len(seen) < 200 and time.monotonic() < deadline:
+        for event in store.events_since(cursor):
+            cursor = event.id
+            seen.append(event.job_id or "")
+    return seen
 
 
 def submit_for_ever(store: Store, number: int) -> object:

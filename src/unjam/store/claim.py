@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -82,11 +83,14 @@ class Claiming(Base):
 
     def _heads(self, lane: int, now: float) -> Iterator[Row]:
         """The first jobs of a lane: a few, and more only if those do not fit."""
-        for offset, limit in ((0, FIRST_LOOK), (FIRST_LOOK, LOOK - FIRST_LOOK)):
-            rows = self._db.all("find_heads", {"lane": lane, "now": now, "limit": limit, "offset": offset})
+        after = {"after_run_at": -math.inf, "after_seq": 0}
+        for limit in (FIRST_LOOK, LOOK - FIRST_LOOK):
+            rows = self._db.all("find_heads", {"lane": lane, "now": now, "limit": limit, **after})
             yield from rows
             if len(rows) < limit:
                 return
+            # Not counted with OFFSET: the first ones may have been taken meanwhile.
+            after = {"after_run_at": rows[-1]["run_at"], "after_seq": rows[-1]["seq"]}
 
     def _take(self, seq: int, owner: dict[str, Any]) -> int | None:
         """The fence of the new lease; None where a worker of another machine has just taken the job

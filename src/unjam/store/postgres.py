@@ -182,7 +182,7 @@ class PostgresDatabase:
                 raise StoreUnavailable(
                     f"the store {self._place.shown} does not say whether the last change was made"
                 )
-            time.sleep(RETRY_EVERY)
+            time.sleep(RETRY_EVERY / 10)  # the server has not noticed yet that the old connection is gone
 
     def _status(self, connection: Connection) -> str:
         try:
