@@ -317,3 +317,40 @@ def test_a_cancelled_launch_leaves_nothing(tmp_path: Path) -> None:
             await until(lambda: not named("uj-guardian"), what="the end of the abandoned guardian")
 
     run(scenario)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4])
+def test_a_zygote_killed_while_it_starts_is_started_again(tmp_path: Path, after: float) -> None:
+    """The loop hears of its death and of its socket at once: whichever comes first, the start goes on."""
+
+    async def scenario() -> None:
+        async def kill_one() -> None:
+            [pid] = await until(lambda: set(linux.children()) - before, what="the zygote")
+            await asyncio.sleep(after)
+            os.kill(pid, signal.SIGKILL)
+
+        before = set(linux.children())
+        killer = asyncio.create_task(kill_one())
+        async with launcher() as one:
+            await killer
+            tree = await one.launch(spec(tmp_path, "code", payload={"code": 3}))
+            tree.go(math.inf)
+            assert (await tree.done()).exit_code == 3
+
+    run(scenario)
+
+
+def test_a_keeper_that_dies_while_the_zygote_starts_is_noticed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        keeper = os.fork()
+        if keeper == 0:
+            signal.pause()
+        keeper_fd = os.pidfd_open(keeper)
+        noticed = asyncio.Event()
+        os.kill(keeper, signal.SIGKILL)
+        async with launcher(keeper_pidfd=keeper_fd, on_keeper_death=noticed.set):
+            await asyncio.wait_for(noticed.wait(), 5)
+        os.waitpid(keeper, 0)
+        os.close(keeper_fd)
+
+    run(scenario)

@@ -88,10 +88,16 @@ class Launcher:
         """Become subreaper and start the base zygote. Raises LaunchFailed when that does not come up."""
         linux.become_subreaper()
         self._worker_pidfd = os.pidfd_open(os.getpid())
-        base = self._zygote(self._base_preload, probe=True)
-        self._marked, self.pidns_possible = await base.up()
+        # Before anything is waited for: a keeper may die at any moment.
         if self._keeper_pidfd is not None:
             asyncio.get_running_loop().add_reader(self._keeper_pidfd, self._keeper_died)
+        for _ in range(LAUNCH_TRIES):
+            try:
+                self._marked, self.pidns_possible = await self._zygote(self._base_preload, probe=True).up()
+                return
+            except BrokenPipeError:
+                continue  # killed, and nothing of ours ran in it yet
+        raise LaunchFailed(f"the zygote died {LAUNCH_TRIES} times before it was up")
 
     async def launch(self, spec: LaunchSpec) -> Tree:
         """A guardian that waits for `go`. Raises LaunchFailed: then nothing of the attempt ever ran."""

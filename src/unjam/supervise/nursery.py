@@ -34,6 +34,8 @@ class ZygoteProcess:
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
         self._gone = asyncio.Event()
+        self._waiting: set[asyncio.Event] = set()
+        self._ended_by_itself = False
         ours, theirs = protocol.pair()
         self._sock = ours
         with theirs:
@@ -59,17 +61,25 @@ class ZygoteProcess:
         self._loop.add_reader(self._pidfd, self._reap)
 
     async def up(self) -> tuple[bool, bool]:
-        """(marks work here, PID namespaces work here). Raises LaunchFailed when the zygote did not come
-        up."""
-        while True:
-            await self._ready(self._loop.add_reader, self._loop.remove_reader)
-            try:
-                message, _ = protocol.receive(self._sock)
-            except BlockingIOError:
-                continue
-            if message is None:
-                raise LaunchFailed("the zygote did not start: its error stands on the worker's stderr")
-            return message["marked"], message["pidns"]
+        """(marks work here, PID namespaces work here). Raises BrokenPipeError when the zygote was killed, and
+        LaunchFailed when it did not come up."""
+        message = None
+        try:
+            while message is None:
+                await self._ready(self._loop.add_reader, self._loop.remove_reader)
+                try:
+                    message, _ = protocol.receive(self._sock)
+                except BlockingIOError:
+                    continue
+                if message is None:
+                    await self._gone.wait()
+        except BrokenPipeError:
+            if self._ended_by_itself:
+                raise LaunchFailed(
+                    "the zygote did not start: its error stands on the worker's stderr"
+                ) from None
+            raise
+        return message["marked"], message["pidns"]
 
     async def request(self, message: protocol.Message, fds: Sequence[int]) -> None:
         """Hand over one request. Raises BrokenPipeError or ConnectionResetError when the zygote is dead."""
@@ -86,14 +96,18 @@ class ZygoteProcess:
         add: Callable[[socket.socket, Callable[[], None]], None],
         remove: Callable[[socket.socket], bool],
     ) -> None:
+        ready = asyncio.Event()
+        if self.alive:
+            add(self._sock, ready.set)
+            self._waiting.add(ready)
+            try:
+                await ready.wait()
+            finally:
+                self._waiting.discard(ready)
+                if self.alive:
+                    remove(self._sock)
         if not self.alive:
             raise BrokenPipeError("the zygote is dead")
-        ready = asyncio.Event()
-        add(self._sock, ready.set)
-        try:
-            await ready.wait()
-        finally:
-            remove(self._sock)
 
     def kill(self) -> None:
         """SIGKILL; it is our unreaped child. Running attempts do not notice."""
@@ -115,11 +129,17 @@ class ZygoteProcess:
             return
         self._loop.remove_reader(self._pidfd)
         try:
-            os.waitpid(self.pid, 0)
+            self._ended_by_itself = os.WIFEXITED(os.waitpid(self.pid, 0)[1])
         except ChildProcessError:
             pass  # a sweep of somebody else's took it: dead all the same
         os.close(self._pidfd)
         self.alive = False
+        # A closed socket says nothing more, not even its end: whoever waits for it must be told, and the loop
+        # must not keep its number, which the next socket gets (a worker hung for ever in its start: kill -9).
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
         self._sock.close()
+        for event in self._waiting:
+            event.set()
         self._gone.set()
         self._on_death(self)
