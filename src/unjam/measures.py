@@ -1,8 +1,9 @@
-"""Durations and sizes as people write them: "90", "5m", "1h30m"; "512MiB", "4GB"."""
+"""Durations, sizes and signals as people write them: "90", "5m", "1h30m"; "512MiB", "4GB"; "SIGKILL"."""
 
 from __future__ import annotations
 
 import re
+import signal
 
 from unjam.errors import UsageError
 
@@ -60,3 +61,11 @@ def show_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def show_signal(number: int) -> str:
+    """ "SIGKILL"; the real-time signals have a number only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -61,6 +61,8 @@ LEASE = Lease("j1", 1)
             Blame.CRASH,
             "exit code 3 (stage encode)",
         ),
+        # Real-time signals have no name.
+        (replace(GONE, exit_code=None, signal=40), Facts(), "crashed", Blame.CRASH, "signal 40"),
         (GONE, Facts(), "internal_error", Blame.JOB, "without saying"),
         (
             replace(GONE, guardian_died=True),

@@ -8,13 +8,13 @@ import importlib.util
 import os
 import re
 import shutil
-import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from unjam.errors import ToolMissing, UnjamError
 from unjam.jobs.reasons import ReasonCode
+from unjam.measures import show_signal
 
 OLDEST = (5, 1)
 """`-fps_mode` and `-enc_time_base N/D` are unknown before."""
@@ -88,7 +88,7 @@ def _examine(path: Path, size: int, _mtime_ns: int) -> FFmpeg:
         ) from error
     if said.returncode < 0:
         # Killed, by the kernel for memory perhaps: that says nothing about the program, another try may.
-        name = signal.Signals(-said.returncode).name
+        name = show_signal(-said.returncode)
         raise UnjamError(f"{path} was killed by {name} when asked for its version", code=ReasonCode.CRASHED)
     match = _VERSION.match(said.stdout.decode("utf-8", "replace"))
     if said.returncode != 0 or match is None:

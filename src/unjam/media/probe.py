@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from unjam.errors import InputBad, UnjamError
 from unjam.jobs.reasons import ReasonCode
+from unjam.measures import show_signal
 from unjam.media.files import check_readable
 from unjam.media.model import Probe
 from unjam.supervise import linux
@@ -43,7 +44,7 @@ def probe(
     size = check_readable(path).st_size
     said, wait_status = _in_child(path, reader or _demuxer(), size, on_progress, silence)
     if os.WIFSIGNALED(wait_status):
-        raise _killed(path, signal.Signals(os.WTERMSIG(wait_status)))
+        raise _killed(path, os.WTERMSIG(wait_status))
     if wait_status != 0 or not said:
         raise UnjamError(f"{path}: the probe ended without an answer", code=ReasonCode.CRASHED)
     answer = json.loads(said)
@@ -64,12 +65,12 @@ def _demuxer() -> Reader:
     return read
 
 
-def _killed(path: Path, number: signal.Signals) -> UnjamError:
+def _killed(path: Path, number: int) -> UnjamError:
     if number in _CRASHES:
         return InputBad(
-            f"{path}: reading it crashed the demuxer ({number.name}); the file is damaged or hostile"
+            f"{path}: reading it crashed the demuxer ({show_signal(number)}); the file is damaged or hostile"
         )
-    return UnjamError(f"{path}: the probe was killed by {number.name}", code=ReasonCode.CRASHED)
+    return UnjamError(f"{path}: the probe was killed by {show_signal(number)}", code=ReasonCode.CRASHED)
 
 
 def _in_child(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from unjam.errors import ToolMissing, UnjamError, UsageError
 from unjam.jobs.reasons import ReasonCode
+from unjam.measures import show_signal
 
 STOP_SECONDS = 3.0
 """How long a tool may take to end after TERM when its attempt is stopping; the guardian kills what is
@@ -41,7 +41,7 @@ class ToolFailed(UnjamError):
     def __init__(self, result: ToolResult) -> None:
         tool = os.path.basename(result.argv[0])
         if result.returncode < 0:
-            how = f"was killed by {signal.Signals(-result.returncode).name}"
+            how = f"was killed by {show_signal(-result.returncode)}"
         else:
             how = f"ended with exit code {result.returncode}"
         last = result.tail.strip().splitlines()[-1:] or [""]

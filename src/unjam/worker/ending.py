@@ -9,7 +9,7 @@ from unjam.jobs.messages import Failed, Finished
 from unjam.jobs.model import AttemptState, Request
 from unjam.jobs.reasons import ReasonCode
 from unjam.jobs.retry import Blame, Ending
-from unjam.measures import show_duration, show_size
+from unjam.measures import show_duration, show_signal, show_size
 from unjam.pipelines.runner import EXIT_STOPPED
 from unjam.supervise.values import TreeEnd
 
@@ -100,11 +100,10 @@ def _asked(tree: TreeEnd, facts: Facts) -> Request | None:
 
 def _killed_by(tree: TreeEnd) -> str:
     number = tree.signal or 0
-    name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
     peak = f"; peak memory {show_size(tree.peak_rss_bytes)}" if tree.peak_rss_bytes else ""
     if number == signal.SIGKILL:
         return f"its process was killed (SIGKILL) by somebody else or by the kernel for memory{peak}"
-    return f"its process crashed with {name}{peak}"
+    return f"its process crashed with {show_signal(number)}{peak}"
 
 
 def _in_stage(facts: Facts) -> str:
