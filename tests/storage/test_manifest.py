@@ -95,3 +95,42 @@ def test_the_longest_name_has_a_manifest_too(tmp_path: Path) -> None:
     manifest_path(path).touch()
     assert manifest_path(path).parent == tmp_path
     assert manifest_path(path) != manifest_path(tmp_path / ("y" * 251 + ".mp4"))
+
+
+def test_a_manifest_that_cannot_be_read_proves_nothing(output: Path) -> None:
+    """Another user's, or a folder of that name: the job is refused by name, the worker does not stumble."""
+    manifest_path(output).unlink()
+    manifest_path(output).mkdir()
+    assert not same(output)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"name": "../secret", "size_bytes": 6},
+        {"name": "/etc/passwd"},
+        {"name": ".."},
+        {"name": 7},
+        {"size_bytes": "4"},
+        {"sha256": None},
+        None,
+    ],
+    ids=str,
+)
+def test_a_forged_manifest_proves_nothing_and_leads_nowhere(
+    output: Path, forged: dict[str, Any] | None
+) -> None:
+    """Whoever may write the output folder must not choose what is shown, or served, as an artifact."""
+    secret = output.parent.parent / "secret"
+    secret.write_bytes(b"secret")
+    path = manifest_path(output)
+    body = json.loads(path.read_text())
+    [row] = body["outputs"]
+    if forged is None:
+        body["outputs"] = [None]
+    else:
+        if forged.get("name") == "../secret":
+            row |= {"mtime_ns": secret.stat().st_mtime_ns, "sha256": hashlib.sha256(b"secret").hexdigest()}
+        row |= forged
+    path.write_text(json.dumps(body))
+    assert proven(output, "convert", 1, [SOURCE], PARAMS) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,29 +56,35 @@ def build(
 
 
 def proven(
-    output: Path, pipeline: str, version: int, inputs: Sequence[InputFile], params: Mapping[str, Any]
+    output: Path,
+    pipeline: str,
+    version: int,
+    inputs: Sequence[InputFile],
+    params: Mapping[str, Any],
+    *,
+    on_block: Callable[[], None] = lambda: None,
 ) -> list[Artifact] | None:
     """The files of which the manifest beside `output` proves that exactly this work made them and that they
     are still whole; None when it does not.
 
     Inputs are compared by path, size and mtime; outputs by size, and by sha256 unless nothing can have
-    touched them.
+    touched them; `on_block` is called for each block that is hashed.
     """
     path = manifest_path(output)
     try:
         with open(path, encoding="utf-8") as file:
             body = json.load(file)
             stamp = os.fstat(file.fileno())
-    except (FileNotFoundError, NotADirectoryError, ValueError, UnicodeDecodeError):
-        return None
+    except (OSError, ValueError):
+        return None  # what is not there, may not be read or is no JSON proves nothing
     if not isinstance(body, dict) or body.get("schema") != SCHEMA:
         return None
     if body.get("work") != work_digest(pipeline, version, inputs, params):
         return None
     outputs = body.get("outputs")
-    if not isinstance(outputs, list) or not outputs:
+    if not isinstance(outputs, list) or not outputs or not all(map(_is_output, outputs)):
         return None
-    if not all(_whole(output.parent / o["name"], o, stamp.st_ctime_ns) for o in outputs):
+    if not all(_whole(output.parent / o["name"], o, stamp.st_ctime_ns, on_block) for o in outputs):
         return None
     return [
         Artifact(
@@ -104,7 +110,20 @@ def _input(source: InputFile) -> dict[str, Any]:
     return {"uri": source.uri, "size_bytes": source.size_bytes, "mtime_ns": source.mtime_ns}
 
 
-def _whole(path: Path, recorded: Mapping[str, Any], manifest_ctime_ns: int) -> bool:
+def _is_output(recorded: object) -> bool:
+    """Anybody may have written the manifest: a name in it leads to no other folder."""
+    return (
+        isinstance(recorded, dict)
+        and isinstance(name := recorded.get("name"), str)
+        and os.path.basename(name) == name not in ("", ".", "..")
+        and all(isinstance(recorded.get(key), int) for key in ("size_bytes", "mtime_ns"))
+        and isinstance(recorded.get("sha256"), str)
+    )
+
+
+def _whole(
+    path: Path, recorded: Mapping[str, Any], manifest_ctime_ns: int, on_block: Callable[[], None]
+) -> bool:
     try:
         stat = os.stat(path)
     except OSError:
@@ -117,7 +136,11 @@ def _whole(path: Path, recorded: Mapping[str, Any], manifest_ctime_ns: int) -> b
     if stat.st_mtime_ns == recorded["mtime_ns"] and stat.st_ctime_ns <= manifest_ctime_ns:
         return True
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+                on_block()
+    except OSError:
+        return False
     return digest.hexdigest() == str(recorded["sha256"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 
 from unjam.errors import LeaseLost, UnjamError
 from unjam.jobs.model import (
@@ -18,6 +19,7 @@ from unjam.jobs.model import (
 )
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.jobs.retry import Blame, Decision, Ending, decide
+from unjam.pipelines.runner import explain
 from unjam.supervise.launch import LaunchFailed, LaunchSpec, Started, Stuck, TreeEnd, Usage
 from unjam.supervise.portable import AnyTree
 from unjam.worker import ending as why
@@ -29,13 +31,18 @@ from unjam.worker.payload import launch_spec
 from unjam.worker.picture import Picture
 from unjam.worker.preflight import Go, Skip, preflight
 from unjam.worker.publish import Refusal, artifact_of, publish_outputs
-from unjam.worker.shared import WorkerState, boottime, in_thread
+from unjam.worker.shared import WorkerState, boottime
 from unjam.worker.storeline import AWAY
+from unjam.worker.threads import Pulse, in_thread
 
 STUCK_SECONDS = 10.0
 """A tree that does not end for this long after its SIGKILL is fenced; its slot stays taken (INV-DEADLINE)."""
 
 NOTHING_RAN = TreeEnd(None, None, None, 0, 0.0, 0, guardian_died=False)
+
+
+class _Unwanted(Exception):
+    """Asked to stop before anything ran."""
 
 
 class AttemptRun:
@@ -101,23 +108,37 @@ class AttemptRun:
             await self._end_badly(ending, end)
 
     async def _preflight(self) -> Go | None:
-        if self.state.draining:
-            await self._give_back(Ending(ReasonCode.INTERRUPTED, "its worker was stopped", Blame.ASKED))
-            return None
-        if self.job.spec.output_path is None:
-            return Go(None)
+        pulse = Pulse()
+
+        def on_block() -> None:
+            # Outputs that were touched are hashed again, and a film takes minutes: that is no dead mount.
+            pulse.beat()
+            self._refuse_unwanted()
+
         try:
-            found = await in_thread(lambda: preflight(self.job))
-        except TimeoutError:
-            dead = "the output folder does not answer (dead mount?)"
-            await self._give_back(Ending(ReasonCode.PERMISSION, dead, Blame.JOB))
-        except UnjamError as error:
-            await self._give_back(Ending(error.code, str(error), Blame.JOB))
-        else:
+            self._refuse_unwanted()
+            if self.job.spec.output_path is None:
+                return Go(None)
+            found = await in_thread(lambda: preflight(self.job, on_block), pulse=pulse)
             if isinstance(found, Go):
                 return found
             await self._skip(found)
+        except _Unwanted:
+            asked = {Request.CANCEL: why.CANCEL, Request.PAUSE: why.PAUSE, None: why.DRAIN}[self._requested]
+            await self._give_back(ending_of(replace(NOTHING_RAN, reason=asked), self._facts))
+        except TimeoutError:
+            dead = "the output folder does not answer (dead mount?)"
+            await self._give_back(Ending(ReasonCode.PERMISSION, dead, Blame.JOB))
+        except (UnjamError, OSError) as error:
+            if isinstance(error, LeaseLost):
+                raise
+            told = explain(error)
+            await self._give_back(Ending(told.code, str(told), Blame.JOB))
         return None
+
+    def _refuse_unwanted(self) -> None:
+        if self.state.draining or self._requested is not None:
+            raise _Unwanted
 
     async def _skip(self, found: Skip) -> None:
         reason = Reason(ReasonCode.OK, f"done before, and still whole: {found.output}")
@@ -135,8 +156,8 @@ class AttemptRun:
             await self._prepare(spec)
             tree = await self.state.launcher.launch(spec)
         except (LaunchFailed, OSError, UnjamError) as error:
-            told = f"could not be started: {error}"
-            await self._give_back(Ending(ReasonCode.INTERNAL_ERROR, told, Blame.JOB))
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            await self._give_back(Ending(explain(cause).code, f"could not be started: {error}", Blame.JOB))
             return
         await self.state.faults.reach("hello")
         talk = await self._begin(tree, spec)
@@ -176,11 +197,13 @@ class AttemptRun:
                     self.lease, identity=identity.to_json(), pid=identity.pid, log_path=spec.log_path
                 )
             )
-        except (LeaseLost, *AWAY) as error:
+        except Exception as error:
             tree.abandon()
             await tree.done()
             tree.channel.close()
-            raise LeaseLost(f"its start could not be stored: {error}") from error
+            if isinstance(error, AWAY):
+                raise LeaseLost(f"its start could not be stored: {error}") from error
+            raise
         await self.state.faults.reach("begun")
         talk = Conversation(
             self.state,
@@ -363,7 +386,10 @@ class AttemptRun:
         settings, job_id = self.state.settings, self.job.id
         # A thread for what may take long; a job that left nothing costs two system calls.
         if not paths.drop_empty_work(settings, job_id, self.lease.fence):
-            await in_thread(lambda: paths.drop_work(settings, job_id), limit=None)
+            try:
+                await in_thread(lambda: paths.drop_work(settings, job_id))
+            except TimeoutError:
+                self.state.say(f"{self.label}: its work folder is still being removed")
 
     async def _end_badly(self, ending: Ending, tree: TreeEnd) -> None:
         """Any end but a published one: where the job goes is decided by `retry.decide`."""

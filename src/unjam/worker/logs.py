@@ -11,7 +11,8 @@ import os
 from collections.abc import Sequence
 
 from unjam.supervise.linux import punch_hole
-from unjam.worker.shared import WorkerState, in_thread
+from unjam.worker.shared import WorkerState
+from unjam.worker.threads import in_thread
 
 HEAD = 1 << 20
 """Bytes at the start that are always kept: what was started, and how."""
@@ -41,15 +42,14 @@ def trim(path: str, longest: int) -> int:
 async def keep_in_bounds(state: WorkerState, paths: Sequence[str]) -> None:
     """Trim these logs to the size that the settings allow."""
     longest = state.settings.log_max_bytes
-    long = [path for path in paths if os.path.exists(path) and os.path.getsize(path) > longest]
 
     def work() -> None:
         for path in long:
             trim(path, longest)
 
-    if not long:
-        return
     try:
-        await in_thread(work)
+        long = [path for path in paths if os.path.exists(path) and os.path.getsize(path) > longest]
+        if long:
+            await in_thread(work)
     except (TimeoutError, OSError) as error:
         state.say(f"logs could not be trimmed: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +33,19 @@ class Go:
     output_path: str | None
 
 
-def preflight(job: Job) -> Skip | Go:
-    """Blocking: stats files. Raises UnjamError (input_missing, input_bad, output_exists, permission,
-    disk_full)."""
+def preflight(job: Job, on_block: Callable[[], None] = lambda: None) -> Skip | Go:
+    """Blocking: stats files, and hashes outputs that were touched (`on_block` is called for each block).
+
+    Raises UnjamError (input_missing, input_bad, output_exists, permission, disk_full) and OSError.
+    """
     spec = job.spec
     if spec.output_path is None:
         return Go(None)
     output = Path(spec.output_path)
     if not spec.force:
-        made = manifest.proven(output, spec.pipeline, spec.pipeline_version, spec.inputs, spec.params)
+        made = manifest.proven(
+            output, spec.pipeline, spec.pipeline_version, spec.inputs, spec.params, on_block=on_block
+        )
         if made is not None:
             return Skip(output, tuple(made))
     for source in spec.inputs:

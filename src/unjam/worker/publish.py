@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 
 from unjam.errors import OutputExists, UnjamError
-from unjam.jobs.model import Artifact, AttemptEnd, Job, Lease, OnExists, Publishing, Request, StagedOutput
+from unjam.jobs.model import Artifact, AttemptEnd, Job, Lease, OnExists, Request, StagedOutput
 from unjam.jobs.reasons import ReasonCode
 from unjam.jobs.retry import Blame, Ending
 from unjam.storage import publish as files
-from unjam.worker.shared import WorkerState, in_thread
+from unjam.worker.shared import WorkerState
+from unjam.worker.threads import in_thread
 
 
 class Refusal(Exception):
@@ -30,16 +31,16 @@ def artifact_of(output: StagedOutput) -> Artifact:
 async def publish_outputs(
     state: WorkerState, job: Job, lease: Lease, outputs: tuple[StagedOutput, ...], end: AttemptEnd
 ) -> None:
-    """Publish and write the end. Killed anywhere in here, the next start rolls forward (`roll_forward`).
+    """Publish and write the end. Killed anywhere in here, the next start rolls forward (`recovery`).
 
     Called only when the attempt's tree is gone. Raises Refusal, LeaseLost.
     """
     replace = may_replace(job)
     if outputs:
         try:
-            await in_thread(lambda: _check(outputs, replace=replace), limit=None)
-        except UnjamError as error:
-            raise Refusal(Ending(error.code, str(error), Blame.JOB)) from error
+            await in_thread(lambda: _check(outputs, replace=replace))
+        except (UnjamError, OSError) as error:
+            raise Refusal(_failure(error)) from error
     await state.faults.reach("verified")
     if outputs:
         if not await state.line.persist(lambda s: s.begin_publish(lease, outputs, end)):
@@ -53,17 +54,12 @@ async def publish_outputs(
             )
         await state.faults.reach("publishing")
         try:
+            # No limit: a thread left to its fate here might rename long after the job was given to another.
             await in_thread(lambda: files.publish(outputs, replace=replace), limit=None)
         except (UnjamError, OSError) as error:
             raise Refusal(_failure(error)) from error
         await state.faults.reach("renamed")
     await state.line.persist(lambda s: s.end(lease, end))
-
-
-async def roll_forward(state: WorkerState, job: Job, found: Publishing) -> None:
-    """Finish what a dead worker had begun to publish. Idempotent."""
-    await in_thread(lambda: files.publish(found.outputs, replace=may_replace(job)), limit=None)
-    await state.line.persist(lambda s: s.end(found.lease, found.end))
 
 
 def may_replace(job: Job) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unjam.errors import Conflict, LeaseLost, UnjamError
-from unjam.jobs.model import AttemptEnd, AttemptState, OnExists, State, WorkerInfo
+from unjam.jobs.model import AttemptEnd, AttemptState, State, WorkerInfo
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.jobs.retry import Blame, Ending, decide
 from unjam.settings import Settings
@@ -19,6 +19,7 @@ from unjam.supervise.identity import Identity, is_alive
 from unjam.supervise.sweep import sweep
 from unjam.worker.ending import attempt_state_of
 from unjam.worker.paths import drop_parts, drop_work
+from unjam.worker.publish import may_replace
 
 GUARDIAN_PATIENCE = 3.0
 """Seconds to wait for the guardians of a dead worker: they see its pidfd and need milliseconds."""
@@ -161,9 +162,8 @@ def _roll_forward(store: Store, settings: Settings, host: str, found: Expired, d
     if not rows:
         done.still_owned.append(job.id)  # another host has its staged files
     for row in rows:
-        replace = job.spec.on_exists is OnExists.REPLACE or job.spec.force
         try:
-            files.publish(row.outputs, replace=replace)
+            files.publish(row.outputs, replace=may_replace(job))
         except (UnjamError, OSError) as error:
             code = error.code if isinstance(error, UnjamError) else ReasonCode.PERMISSION
             reason = Reason(code, f"could not be published: {error}")

@@ -6,9 +6,8 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from unjam.settings import Settings
 from unjam.supervise.linux import boottime
@@ -20,11 +19,7 @@ from unjam.worker.tokens import Tokens
 if TYPE_CHECKING:
     from unjam.worker.attempt import AttemptRun
 
-__all__ = ["WorkerState", "boottime", "in_thread", "wait_at_most"]
-
-T = TypeVar("T")
-FILE_LIMIT = 30.0
-"""Seconds that one small file operation may take: a dead network mount must not hold a job for ever."""
+__all__ = ["WorkerState", "boottime", "wait_at_most"]
 
 
 @dataclass(slots=True)
@@ -65,12 +60,6 @@ class WorkerState:
         except OSError:
             # The terminal is gone (tmux kill-session): a worker that drains must not die of its last words.
             sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it is stderr from now on
-
-
-async def in_thread(work: Callable[[], T], *, limit: float | None = FILE_LIMIT) -> T:
-    """Blocking file work off the loop. Raises TimeoutError after `limit` seconds."""
-    async with asyncio.timeout(limit):
-        return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
 async def wait_at_most(event: asyncio.Event, seconds: float) -> None:

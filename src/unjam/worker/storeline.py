@@ -13,10 +13,13 @@ from typing import Any, TypeVar
 
 from unjam.errors import DiskFull, StoreUnavailable
 from unjam.store.port import Store
+from unjam.worker.threads import in_thread
 
 T = TypeVar("T")
 RETRY_EVERY = 0.5
 """Seconds between tries of a write that must not be lost."""
+CLOSE_LIMIT = 5.0
+"""Seconds that the calls under way may take when the worker ends."""
 URGENT, NORMAL = 0, 1
 AWAY = (StoreUnavailable, DiskFull)
 """Nothing was written and a later try may succeed: no duty of a worker ends by one of these."""
@@ -67,7 +70,10 @@ class StoreLine:
         """Finish the calls already made, then close the connection."""
         if self._thread.is_alive():
             self._calls.put(_Call(NORMAL + 1, next(self._numbers), None))
-            await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+            try:
+                await in_thread(self._thread.join, limit=CLOSE_LIMIT)
+            except TimeoutError:
+                return  # it hangs on a dead mount; what it would have done is done by the next start
 
     def _run(self) -> None:
         store: Store | None = None
