@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from tests.worker.crew import Crew
-from unjam.errors import DiskFull, StoreUnavailable, UnjamError
+from unjam.errors import DiskFull, LeaseLost, StoreUnavailable, UnjamError
 from unjam.jobs.model import WorkerInfo
 from unjam.store import open_store
 from unjam.store.port import Store
@@ -43,6 +43,30 @@ class Sick:
             return found(*words, **named)
 
         return call
+
+
+def test_an_end_waits_for_the_store_but_not_once_the_worker_is_to_end_at_once(tmp_path: Path) -> None:
+    """A second Ctrl+C ends a worker whose store is gone for good; its leases run out (INV-LOST)."""
+    c = Crew(tmp_path)
+    sick = Sick(c.store)
+    sick.error = DiskFull("full")
+
+    async def life() -> None:
+        line = StoreLine(lambda: cast(Store, sick), "test")
+        with pytest.raises(DiskFull):
+            await line.start()
+            await line.do(lambda s: s.now())
+        ending = asyncio.create_task(line.persist(lambda s: s.now()))
+        async with asyncio.timeout(10):
+            while sick.failed < 3:
+                await asyncio.sleep(0.01)
+            assert not ending.done()
+            line.patient = False
+            with pytest.raises(LeaseLost, match="full"):
+                await ending
+        await line.close()
+
+    asyncio.run(life())
 
 
 def claims(state: WorkerState) -> Coroutine[Any, Any, None]:

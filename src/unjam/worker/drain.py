@@ -49,6 +49,7 @@ class Drain:
         else:
             state.say(f"{name} again: killing {len(state.running)} attempt(s) now; finished units are kept")
             self.killed = True
+            state.line.patient = False
             for run in list(state.running.values()):
                 run.drain_now()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from unjam.errors import DiskFull, StoreUnavailable
+from unjam.errors import DiskFull, LeaseLost, StoreUnavailable
 from unjam.store.port import Store
 from unjam.worker.threads import in_thread
 
@@ -42,6 +42,8 @@ class StoreLine:
         self._numbers = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.patient = True
+        """False: a worker that is to end at once does not wait for a store that is away."""
 
     async def start(self) -> None:
         """Open the store in its thread. Raises what opening raises."""
@@ -59,11 +61,14 @@ class StoreLine:
 
     async def persist(self, work: Callable[[Store], T]) -> T:
         """Like `do`, but an unreachable store is asked again until it answers: the end of an attempt is not
-        to be lost because a disk was full for a minute (INV-LOST). A lost lease still raises."""
+        to be lost because a disk was full for a minute (INV-LOST). A lost lease still raises, and so does one
+        that is given up by a worker without patience: the next start finds it and goes on."""
         while True:
             try:
                 return await self.do(work, urgent=True)
-            except AWAY:
+            except AWAY as error:
+                if not self.patient:
+                    raise LeaseLost(f"its end could not be stored: {error}") from error
                 await asyncio.sleep(RETRY_EVERY)
 
     async def close(self) -> None:
