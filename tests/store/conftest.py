@@ -31,8 +31,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Mod
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Where single calls are looked at, a third kind loses its connection at every second commit: nobody may
     notice. Real processes race over real databases only."""
-    if "backend" in metafunc.fixturenames:
-        calls = metafunc.module.__name__.rpartition("_")[2] in ("claim", "submit", "work")
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if "backend" in metafunc.fixturenames and module.startswith("contract_"):
+        calls = module.removeprefix("contract_") in ("claim", "submit", "work")
         kinds = ["sqlite", "postgres", *(["flaky"] if calls else [])]
         metafunc.parametrize("backend", kinds, indirect=True)
 

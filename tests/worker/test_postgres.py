@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,3 +134,39 @@ def test_an_outage_longer_than_a_lease(tmp_path: Path, server: Server) -> None:
         first = c.store.attempts(job_id)[0]
         assert first.reason is not None
         assert first.reason.code is ReasonCode.WORKER_LOST
+
+
+def unjam(tmp_path: Path, url: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    home = {"UNJAM_HOME": str(tmp_path / "home"), "UNJAM_STORE": url}
+    command = [str(Path(sys.executable).with_name("unjam")), *words]
+    return subprocess.run(
+        command, env={**os.environ, **home}, cwd=tmp_path, capture_output=True, text=True, timeout=50
+    )
+
+
+def test_the_command_line_over_postgresql(tmp_path: Path, url: str) -> None:
+    """A foreground run with a worker of its own, and those who look."""
+    ran = unjam(tmp_path, url, "exec", "--", "sh", "-c", "echo done >> done")
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "done").read_text() == "done\n"
+    for words in (
+        ["ls"],
+        ["show", "@last"],
+        ["queues"],
+        ["workers"],
+        ["locks"],
+        ["recover"],
+        ["db", "check"],
+    ):
+        looked = unjam(tmp_path, url, *words)
+        assert looked.returncode == 0, looked.stderr
+    assert "succeeded" in unjam(tmp_path, url, "ls").stdout
+    assert not (tmp_path / "home" / "unjam.db").exists()
+
+
+@pytest.mark.parametrize("words", [["ls"], ["exec", "--", "true"], ["worker"], ["db", "check"]])
+def test_a_server_that_is_not_there_is_exit_code_7(tmp_path: Path, words: list[str]) -> None:
+    told = unjam(tmp_path, "postgresql://ann:secret@localhost:1/jobs", *words)
+    assert told.returncode == 7, told.stderr
+    assert "cannot be reached" in told.stderr
+    assert "secret" not in told.stderr
