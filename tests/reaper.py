@@ -31,6 +31,9 @@ def run_pytest(arguments: list[str], reaper: int) -> int:
     import pytest
 
     os.environ[ENVIRONMENT_NAME] = str(reaper)
+    # A shell without job control starts what it puts in the background with Ctrl+C ignored, and that is
+    # inherited: the tests that press it would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return int(pytest.main(arguments))
 
 

@@ -1,6 +1,5 @@
 """The pipeline exec: any command, its output in the log, its end told."""
 
-import itertools
 import os
 import signal
 from pathlib import Path
@@ -55,12 +54,11 @@ def test_words_travel_untouched(tmp_path: Path) -> None:
 
 
 def test_only_what_it_prints_is_evidence(tmp_path: Path) -> None:
-    """INV-STALL: a silent command stands still, a talking one advances."""
-    talk = "for i in 1 2 3 4 5; do echo $i; sleep 0.3; done; sleep 1.2"
+    """INV-STALL: a talking command advances, a silent one says nothing at all."""
+    talk = "for i in 1 2 3 4 5; do echo $i; sleep 0.6; done; sleep 1.2"
     said = [p.evidence for p in job(tmp_path, "sh", "-c", talk).attempt().progress("run")]
-    assert len(set(said)) >= 4
-    quiet = [a == b for a, b in itertools.pairwise(said)]
-    assert quiet[-3:-1] == [True, True]
+    assert len(said) >= 4
+    assert len(set(said)) == len(said)
 
 
 def test_a_stop_reaches_the_command_once_and_waits_for_it(tmp_path: Path) -> None:
