@@ -119,6 +119,28 @@ def test_term_and_a_closed_terminal(terminal: Terminal, number: signal.Signals, 
     assert states(terminal) == [State.PAUSED]
 
 
+def test_whoever_only_joined_a_running_job_does_not_pause_it(terminal: Terminal) -> None:
+    """--on-duplicate return follows somebody else's job: Ctrl+C ends the following only."""
+    first = Running(terminal, "sleep 60")
+    pid = first.job_pid()
+    joined = terminal.start(
+        *first.command[:1], "--on-duplicate", "return", *first.command[1:], stderr=subprocess.PIPE
+    )
+    said = joined.stderr
+    assert said is not None
+    wait_until(lambda: b"running" in said.readline(), 20, "it to follow")
+    joined.send_signal(signal.SIGINT)
+    _, told = joined.communicate(timeout=20)
+    assert joined.returncode == 130
+    assert b"started by somebody else and goes on" in told
+    with terminal.store() as store:
+        assert [job.requested for job in store.get_many(store.resolve("j"))] == [None]
+    assert process_alive(pid)
+    first.process.send_signal(signal.SIGINT)
+    assert first.end()[0] == 130
+    assert states(terminal) == [State.PAUSED]
+
+
 def test_kill_9_of_the_run_takes_its_worker_and_job_along(terminal: Terminal) -> None:
     """INV-ORPHAN"""
     running = Running(terminal, "sleep 600")

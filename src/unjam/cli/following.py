@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 
 from unjam.cli import exits
 from unjam.cli.display import Display, make_display, outputs
@@ -38,33 +39,39 @@ def run_attached(
     quiet: bool = False,
     slots: int | None = None,
     refused: int = 0,
+    guests: Collection[str] = (),
 ) -> int:
     """Follow jobs that belong to this terminal until they have ended; returns the exit code.
 
     The first INT, TERM or HUP pauses them, the second kills what runs. A watcher that dies is noticed by its
-    attachment lease, a worker of ours by the pidfd that its keeper holds.
+    attachment lease, a worker of ours by the pidfd that its keeper holds. `guests` are those of `job_ids`
+    that somebody else had started and runs: they are followed, and go on whatever becomes of this terminal.
     """
-    with Signals() as signals:
+    own = [job_id for job_id in job_ids if job_id not in guests]
+    with Signals() as signals, ExitStack() as at_end:
         local = LocalWorker(store, settings, slots=slots)
         display = make_display(store.artifacts, as_json=as_json, quiet=quiet)
-        attachment = Attachment(store, job_ids, ttl=settings.attach_ttl)
+        at_end.callback(display.close)
+        attachment = Attachment(store, own, ttl=settings.attach_ttl)
+        at_end.callback(local.stop)
         try:
-            session = _Session(store, job_ids, cursor, display, attachment, local)
+            session = _Session(store, job_ids, own, cursor, display, attachment, local)
             session.follow(signals)
             if signals.pressed:
                 session.interrupted(signals, settings.grace + PAUSE_LIMIT)
         except BrokenPipeError:
             # Whoever read the events is gone, like a closed terminal: the jobs must not be left to nobody.
-            _pause(store, job_ids, "the reader of this run's output went away")
-            raise
-        finally:
-            # Detached only after the end or the pause: until then a kill -9 of this process pauses the jobs.
+            _pause(store, own, "the reader of this run's output went away")
             local.stop()
             attachment.close()
-            display.close()
+            raise
+        # Detached only after the end or the pause: until then the death of this process, by kill -9 or by an
+        # error, pauses the jobs.
+        local.stop()
+        attachment.close()
         jobs = [session.follower.jobs[job_id] for job_id in job_ids if job_id in session.follower.jobs]
     if signals.pressed:
-        _say_how_to_go_on(jobs)
+        _say_how_to_go_on([job for job in jobs if job.id not in guests])
         return signals.exit_code
     return finish(store, jobs, as_json=as_json, refused=refused)
 
@@ -127,12 +134,14 @@ class _Session:
         self,
         store: Store,
         job_ids: Sequence[str],
+        own: Collection[str],
         cursor: int | None,
         display: Display,
         attachment: Attachment,
         local: LocalWorker,
     ) -> None:
         self._store = store
+        self._own = frozenset(own)
         self._display = display
         self._attachment = attachment
         self._local = local
@@ -155,17 +164,20 @@ class _Session:
 
     def interrupted(self, signals: Signals, patience: float) -> None:
         """Pause what is left and see it paused; a second signal kills."""
-        ids = [job.id for job in self.follower.unfinished()]
+        ids = [job.id for job in self.follower.unfinished() if job.id in self._own]
+        if not ids:
+            self._display.line("what still runs was started by somebody else and goes on")
+            return
         _pause(self._store, ids, "the run that waited for it was stopped")
         self._display.line(f"pausing {_jobs(len(ids))}: finished units are kept; press again to kill at once")
         end = time.monotonic() + patience
         for pace in paces():
             self._look()
-            if not self._running():
+            if not self._own_running():
                 return
             if len(signals.pressed) > 1:
                 self._display.line("killing what still runs; finished units are kept")
-                kill_now(self._store, [job.id for job in self._running()])
+                kill_now(self._store, [job.id for job in self._own_running()])
                 self._local.kill()
                 self._wait_paused(signals, 3.0)
                 return
@@ -176,12 +188,15 @@ class _Session:
 
     def _wait_paused(self, signals: Signals, patience: float) -> None:
         end = time.monotonic() + patience
-        while self._running() and time.monotonic() < end:
+        while self._own_running() and time.monotonic() < end:
             self._look()
             signals.wait(0.05)
 
     def _running(self) -> list[Job]:
         return [job for job in self.follower.jobs.values() if job.state in LIVE]
+
+    def _own_running(self) -> list[Job]:
+        return [job for job in self._running() if job.id in self._own]
 
     def _look(self) -> None:
         self._display.update(self.follower.poll(), self.follower.jobs, self._store.now())
@@ -191,7 +206,7 @@ class _Session:
 
     def _go_on(self) -> bool:
         """Resume what was paused because nobody watched it. True when there was any."""
-        jobs = self.follower.unfinished()
+        jobs = [job for job in self.follower.unfinished() if job.id in self._own]
         paused = [job.id for job in jobs if job.state is State.PAUSED and job.reason == ABANDONED]
         self._store.resume(paused, by="run", fresh_budgets=False)
         return bool(paused)

@@ -80,9 +80,7 @@ def release(app: App, /, key: str, force: bool) -> int:
         host = held.worker.host if force and held.worker else socket.gethostname()
         free(store, app.settings, host, held, done)
     if not done:
-        raise Conflict(
-            f"{job_id}: not freed: given back just now, or being published on another host"
-        )
+        raise Conflict(f"{job_id}: not freed: given back just now, or being published on another host")
     data(f"{job_id}: {done.sentence()}")
     return 0
 

@@ -241,6 +241,7 @@ def submit_and_follow(
             quiet=options["wait_only"],
             slots=options["slots"],
             refused=len(outcome.refused),
+            guests=[job_id for job_id, fate in outcome.jobs if fate == "running"],
         )
 
 
