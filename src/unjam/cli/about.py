@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from unjam.cli.app import App, pass_app
-from unjam.cli.output import data, document, json_line, one_line, say, table
+from unjam.cli.output import data, data_name, document, json_line, say, table
 from unjam.errors import UsageError
+from unjam.printable import one_line
 
 
 @click.command(epilog="Example: unjam pipelines convert")
@@ -114,7 +115,7 @@ def path_config() -> int:
     from unjam.settings import default_user_config
 
     for path in (default_user_config(os.environ), Path.cwd() / "unjam.toml"):
-        data(f"{path}{'' if path.is_file() else '  (not there)'}")
+        data_name(f"{path}{'' if path.is_file() else '  (not there)'}")
     return 0
 
 
@@ -148,7 +149,7 @@ def backup(app: App, /, path: str | None) -> int:
         raise UsageError(f"{target.parent}: no such folder")
     with app.store() as store:
         store.backup(str(target))
-    data(str(target))
+    data_name(str(target))
     return 0
 
 

@@ -10,10 +10,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from unjam.cli.display import Artifacts, end_line, progress_text, state_line
-from unjam.cli.output import one_line, printable, shortened
+from unjam.cli.output import shortened
 from unjam.jobs.lifecycle import ENDED, LIVE
 from unjam.jobs.model import Event, Job, State
 from unjam.measures import show_duration
+from unjam.printable import one_line
 
 MOST_BARS = 12
 
@@ -42,7 +43,7 @@ class BarDisplay:
         self._draw(lambda: self._update(jobs, now))
 
     def line(self, text: str) -> None:
-        self._draw(lambda: self._print(text))
+        self._draw(lambda: self._print(one_line(text)))
 
     def close(self) -> None:
         self._draw(self._progress.stop)
@@ -57,9 +58,8 @@ class BarDisplay:
             self._broken = True
 
     def _print(self, text: str) -> None:
-        self._progress.console.print(
-            Text.from_ansi(printable(text) if "\033" not in text else text), soft_wrap=True
-        )
+        """`text` holds no control characters but our own colours."""
+        self._progress.console.print(Text.from_ansi(text), soft_wrap=True)
 
     def _update(self, jobs: Mapping[str, Job], now: float) -> None:
         for job in jobs.values():

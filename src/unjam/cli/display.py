@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from unjam.cli.output import json_line, one_line, paint, say
+from unjam.cli.output import json_line, paint, say
 from unjam.jobs.lifecycle import ENDED, LIVE
 from unjam.jobs.model import Artifact, Event, Job, State
 from unjam.jobs.reasons import ReasonCode
 from unjam.measures import show_duration, show_size
+from unjam.printable import one_line
 
 SAY_EVERY = 10.0
 """Seconds between two plain lines about the same running job."""

@@ -16,6 +16,7 @@ from unjam.cli.app import App, pass_app
 from unjam.cli.output import data, json_line, paint
 from unjam.errors import UnjamError
 from unjam.measures import show_size
+from unjam.printable import one_line
 from unjam.settings import Settings
 
 LITTLE_ROOM = 2 * 10**9
@@ -44,7 +45,7 @@ def doctor(app: App, /, as_json: bool) -> int:
             json_line(asdict(finding))
             continue
         colour = {"ok": "green", "warn": "yellow", "fail": "red"}[finding.verdict]
-        data(f"{paint(f'{finding.verdict:<5}', colour)}{finding.what:<22}{finding.found}")
+        data(f"{paint(f'{finding.verdict:<5}', colour)}{finding.what:<22}{one_line(finding.found)}")
         if finding.fix:
             data(f"{'':<27}{finding.fix}")
     return 1 if failed else 0

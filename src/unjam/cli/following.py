@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from unjam.cli import exits
 from unjam.cli.display import Display, make_display, outputs
-from unjam.cli.output import data, say
+from unjam.cli.output import data_name, say
 from unjam.cli.signals import Signals
 from unjam.client.actions import kill_now
 from unjam.client.attach import Attachment
@@ -19,6 +19,7 @@ from unjam.client.waits import Surroundings, next_step
 from unjam.jobs.lifecycle import LIVE
 from unjam.jobs.model import Job, State
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.printable import one_line
 from unjam.settings import Settings
 from unjam.store.attachments import ABANDONED
 from unjam.store.port import Store
@@ -110,9 +111,9 @@ def finish(store: Store, jobs: Sequence[Job], *, as_json: bool, refused: int = 0
     if not as_json:
         for job in jobs:
             if job.state is State.SKIPPED and job.spec.output_path is not None:
-                data(job.spec.output_path)
+                data_name(job.spec.output_path)
             for artifact in outputs(store.artifacts(job.id)):
-                data(artifact.path)
+                data_name(artifact.path)
     if len(jobs) + refused > 1:
         counts: dict[str, int] = {}
         for job in jobs:
@@ -227,7 +228,7 @@ class _Session:
         kind = "" if upcoming is None or starting else upcoming.action
         if (self._why or "").partition("\0")[0] != (kind or why):
             self._why = f"{kind or why}\0"
-            self._display.line(f"waiting   {job.spec.name} ({job.id}): {why}")
+            self._display.line(f"waiting   {one_line(job.spec.name)} ({job.id}): {one_line(why)}")
 
 
 def _pause(store: Store, job_ids: Sequence[str], why: str) -> None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unjam.cli.app import App, pass_app
-from unjam.cli.output import data, document, json_line, one_line, paint, say, table
+from unjam.cli.output import data, document, json_line, paint, say, table
 from unjam.errors import NotFound, UsageError
 from unjam.jobs.lifecycle import ACTIVE, ENDED, LIVE
 from unjam.jobs.model import Job, State
 from unjam.measures import parse_duration, show_duration, show_size
+from unjam.printable import one_line
 
 if TYPE_CHECKING:
     from unjam.store.port import JobFilter, Store
@@ -227,9 +228,10 @@ def _show_job(view: dict[str, Any]) -> None:
         units = (
             f", units {stage['units']['done']}/{stage['units']['total']}" if stage["units"]["total"] else ""
         )
-        data(f"  {'stage':<10}{stage['name']}: {stage['state']} {stage['progress'] * 100:.0f} %{units}")
+        how_far = f"{stage['state']} {stage['progress'] * 100:.0f} %{units}"
+        data(f"  {'stage':<10}{one_line(stage['name'])}: {how_far}")
     for unit in view.get("units", ()):
-        data(f"  {'unit':<10}{unit['stage']}/{unit['name']}: {unit['state']}")
+        data(f"  {'unit':<10}{one_line(unit['stage'])}/{one_line(unit['name'])}: {unit['state']}")
     for attempt in view["attempts"]:
         data(f"  {'attempt':<10}{_attempt_text(attempt)}")
     for artifact in view["artifacts"]:

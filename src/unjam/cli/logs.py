@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,14 @@ from unjam.cli.app import App, pass_app
 from unjam.cli.output import say
 from unjam.errors import NotFound, UsageError
 from unjam.measures import show_size
+from unjam.printable import printable
 
 if TYPE_CHECKING:
     from unjam.client.logs import Cursor
     from unjam.store.port import Store
 
 FOLLOW_EVERY = 0.2
+_HARMLESS = re.compile("(\t|\033\\[[0-9;]*m)")
 
 
 @click.command(epilog="Example: unjam logs @last -f")
@@ -31,7 +34,7 @@ def logs(app: App, /, ident: str, follow: bool, lines: str, attempt: int | None,
     from unjam.client.ids import resolve_job
     from unjam.client.logs import Cursor
 
-    if lines != "all" and not lines.isdigit():
+    if lines != "all" and not lines.isdecimal():
         raise UsageError(f"-n {lines}: a number of lines, or all")
     with app.store() as store:
         job_id = resolve_job(store, ident)
@@ -68,10 +71,19 @@ def _write(store: Store, job_id: str, start: Cursor, *, only: int | None = None)
             say(f"[{show_size(chunk.skipped)} of this log were dropped]")
         if chunk.attempt != start.attempt and start.attempt:
             say(f"[attempt {chunk.attempt}]")
-        sys.stdout.buffer.write(chunk.data)
+        sys.stdout.buffer.write(on_screen(chunk.data) if sys.stdout.isatty() else chunk.data)
         start = chunk.end
     sys.stdout.buffer.flush()
     return start
+
+
+def on_screen(log: bytes) -> bytes:
+    """What a program wrote, harmless on a terminal: colours stay, whatever else would move the cursor, set
+    a title or reset the screen becomes visible."""
+    text = log.decode("utf-8", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
+    parts = _HARMLESS.split(text)  # every second one is harmless
+    parts[::2] = [printable(part) for part in parts[::2]]
+    return "".join(parts).encode("utf-8", "surrogateescape")
 
 
 def _follow(store: Store, job_id: str, start: Cursor) -> int:

@@ -112,6 +112,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """One invocation; returns its exit code and raises nothing on purpose."""
     from unjam.cli.output import say
     from unjam.errors import UnjamError
+    from unjam.printable import one_line
 
     try:
         result = cli.main(args=None if argv is None else list(argv), prog_name="unjam", standalone_mode=False)
@@ -120,7 +121,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except UnjamError as error:
         from unjam.cli.exits import of_error
 
-        say(f"unjam: {error}")
+        say(f"unjam: {one_line(str(error))}")
         return of_error(error)
     except click.ClickException as error:
         hint = (
@@ -133,7 +134,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except (ClosedPipe, BrokenPipeError):
         return 0
     except OSError as error:
-        say(f"unjam: {error.filename or 'output'}: {error.strerror}")
+        say(f"unjam: {error.filename or 'output'}: {error.strerror}" if error.strerror else f"unjam: {error}")
         return 1
 
 

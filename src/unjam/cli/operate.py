@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from unjam.cli.app import App, pass_app
-from unjam.cli.output import data, document, json_line, say, table
+from unjam.cli.output import data, data_name, document, json_line, say, table
 from unjam.measures import show_duration, show_size
 
 
@@ -134,7 +134,7 @@ def pause_queue(app: App, /, name: str) -> int:
 
     with app.store() as store:
         store.pause_queue(name, by=who())
-    data(f"{name} paused")
+    data_name(f"{name} paused")
     return 0
 
 
@@ -145,7 +145,7 @@ def resume_queue(app: App, /, name: str) -> int:
     """Start jobs of a paused queue again."""
     with app.store() as store:
         store.resume_queue(name)
-    data(f"{name} open")
+    data_name(f"{name} open")
     return 0
 
 
@@ -164,6 +164,7 @@ def gc(app: App, /, dry_run: bool, as_json: bool) -> int:
         "work": [str(path) for path in report.work],
         "staged": [str(path) for path in report.staged],
         "logs": [str(path) for path in report.logs],
+        "sockets": [str(path) for path in report.sockets],
         "jobs": report.jobs,
         "freed_bytes": report.freed_bytes,
         "dry_run": dry_run,
@@ -171,9 +172,9 @@ def gc(app: App, /, dry_run: bool, as_json: bool) -> int:
     if as_json:
         document(found)
         return 0
-    for kind in ("work", "staged", "logs"):
+    for kind in ("work", "staged", "logs", "sockets"):
         for path in found[kind]:
-            data(f"{kind:<8}{path}")
+            data_name(f"{kind:<8}{path}")
     for job_id in report.jobs:
         data(f"{'job':<8}{job_id}")
     verb = "would free" if dry_run else "freed"

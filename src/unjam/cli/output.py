@@ -10,6 +10,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from unjam.printable import one_line, printable
+
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
 LONGEST_NAME = 32
 NARROWEST = 24
@@ -32,6 +34,11 @@ def data(text: str) -> None:
     sys.stdout.flush()
 
 
+def data_name(text: str) -> None:
+    """One line of data that holds a name or a path: as it is for a program, harmless on a terminal."""
+    data(one_line(text) if sys.stdout.isatty() else text)
+
+
 def document(body: Any) -> None:
     """One JSON document for people and programs."""
     data(json.dumps(body, indent=2))
@@ -49,20 +56,6 @@ def say(text: str) -> None:
     except (OSError, ValueError):
         # The terminal is gone (SIGHUP) or the pipe is closed: what is being done must go on all the same.
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it is stderr from now on
-
-
-def printable(text: str) -> str:
-    """Names may hold anything: control characters would move the cursor or forge lines."""
-    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
-
-
-def _escaped(c: str) -> str:
-    # A byte that is no UTF-8 came in as a surrogate and is shown as the byte it is.
-    return f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else ascii(c)[1:-1]
-
-
-def one_line(text: str) -> str:
-    return printable(text).replace("\n", "\\n")
 
 
 def colours_wanted(stream: Any) -> bool:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 import click
 
 from unjam.cli.app import App, pass_app
-from unjam.cli.output import data, document, json_line, say
+from unjam.cli.output import data, data_name, document, json_line, say
 from unjam.errors import Duplicate, UsageError
 from unjam.jobs.lifecycle import LIVE
 from unjam.jobs.model import Budgets, JobLimits, OnExists
 from unjam.measures import parse_duration, parse_size
+from unjam.printable import one_line
 
 if TYPE_CHECKING:
     from unjam.client.submit import Outcome, Plan, Submission
@@ -215,18 +216,18 @@ def submit_and_follow(
         cursor = store.last_event_id()
         planned = plan(store, app.settings, asked)
         for warning in planned.warnings:
-            say(f"unjam: {warning}")
+            say(f"unjam: {one_line(warning)}")
         if options["dry_run"]:
             _show_plan(planned, as_json=options["as_json"])
             return 0
         known = [item.known.id for item in planned.items if item.known and item.known.state in LIVE]
-        if known and hand_over(store, app.settings, known, say):
+        if known and hand_over(store, app.settings, known, lambda text: say(one_line(text))):
             planned = plan(store, app.settings, asked)
         outcome = carry_out(store, planned, asked, by=who())
         for note in outcome.notes:
-            say(note)
+            say(one_line(note))
         for refused, reason in outcome.refused:
-            say(f"unjam: {refused}: {reason.message}")
+            say(f"unjam: {one_line(refused)}: {one_line(reason.message)}")
         if not outcome.jobs:
             first, reason = outcome.refused[0]
             raise Duplicate(f"{first}: nothing was submitted: {reason.message}", "")
@@ -324,7 +325,7 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
         else:
             where = f" -> {job.output_path}" if job.output_path else ""
             whose = f" ({known.id})" if known and item.fate != "new" else ""
-            data(f"{words[item.fate]}: {job.name}{where}{whose}")
+            data_name(f"{words[item.fate]}: {job.name}{where}{whose}")
 
 
 def _detached(app: App, store: Any, outcome: Outcome, *, as_json: bool) -> int:

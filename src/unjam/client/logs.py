@@ -34,7 +34,7 @@ class Cursor:
     def parse(cls, text: str) -> Cursor:
         """Raises UsageError."""
         attempt, separator, offset = text.partition(".")
-        if not (separator and attempt.isdigit() and offset.isdigit()):
+        if not (separator and attempt.isdecimal() and offset.isdecimal()):
             raise UsageError(f"{text!r} is not a place in a log: write ATTEMPT.OFFSET, for example 2.0")
         return cls(int(attempt), int(offset))
 

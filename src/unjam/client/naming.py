@@ -69,7 +69,7 @@ def destinations(
     return [Destination(folder, path) for folder, path in zip(folders, paths, strict=True)]
 
 
-def printable(name: str) -> str:
+def as_text(name: str) -> str:
     """A name with bytes that are no UTF-8 written as %E9: the store and JSON hold text only."""
     return "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in name)
 
@@ -83,10 +83,10 @@ def _folder(item: Found, output_dir: str | None) -> str:
 def _words_of(source: InputFile, ext: str | None, index: int) -> dict[str, str]:
     stem, source_ext = os.path.splitext(source.name)
     return {
-        "stem": printable(stem),
+        "stem": as_text(stem),
         "ext": ext or "",
-        "name": printable(source.name),
-        "source_ext": printable(source_ext.removeprefix(".")),
+        "name": as_text(source.name),
+        "source_ext": as_text(source_ext.removeprefix(".")),
         "index": str(index),
     }
 
@@ -140,8 +140,8 @@ def _refuse(items: Sequence[Found], paths: Sequence[str | None]) -> None:
     """INV-TORN: no job may replace what it, or another job, reads."""
     sources = {os.path.realpath(item.file.uri) for item in items}
     for path in paths:
-        if path is not None and printable(path) != path:
+        if path is not None and as_text(path) != path:
             # The store compares the names of outputs as text (INV-DUP).
-            raise UsageError(f"{printable(path)}: the folder's name is not UTF-8; choose another with -o")
+            raise UsageError(f"{as_text(path)}: the folder's name is not UTF-8; choose another with -o")
         if path is not None and os.path.realpath(path) in sources:
             raise UsageError(f"{path}: would be output and input at once; choose another folder with -o")

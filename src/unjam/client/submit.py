@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from unjam.client.ids import new_id, resolve_all
-from unjam.client.naming import Destination, destinations, printable
+from unjam.client.naming import Destination, as_text, destinations
 from unjam.client.owners import runs_now
 from unjam.client.results import job_input
 from unjam.errors import Duplicate, NotPermitted, UsageError
@@ -127,7 +127,7 @@ def plan(store: Store, settings: Settings, asked: Submission) -> Plan:
         needs = replace(needs, memory_bytes=limits.memory_bytes)
     base = NewJob(
         id="", pipeline=pipeline.name, pipeline_version=pipeline.version, params=dumped,
-        output_dir=output_dir, name=printable(asked.name or pipeline.name), queue=asked.queue,
+        output_dir=output_dir, name=as_text(asked.name or pipeline.name), queue=asked.queue,
         priority=asked.priority, tags=dict(asked.tags),
         after=(*resolve_all(store, asked.after), *after), needs=needs, limits=limits, budgets=asked.budgets,
         on_exists=asked.on_exists, force=asked.force,
@@ -141,7 +141,7 @@ def plan(store: Store, settings: Settings, asked: Submission) -> Plan:
     return Plan(
         tuple(_planned(store, job, lambda known: runs_now(known, workers, now)) for job in jobs),
         found.warnings,
-        printable(" ".join([asked.pipeline, *asked.inputs])),
+        as_text(" ".join([asked.pipeline, *asked.inputs])),
     )
 
 
@@ -219,7 +219,7 @@ def _job(base: NewJob, item: Found | None, place: Destination | None, name: str 
         inputs=(item.file,) if item else (),
         output_dir=place.folder if place else base.output_dir,
         output_path=place.path if place else None,
-        name=printable(name or (item.file.name if item else base.name)),
+        name=as_text(name or (item.file.name if item else base.name)),
     )
     return replace(job, dedupe_key=dedupe_key(job))
 

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from unjam.printable import one_line
 from unjam.settings import Settings
 from unjam.supervise.linux import boottime
 from unjam.supervise.portable import AnyLauncher
@@ -55,7 +56,7 @@ class WorkerState:
     def say(self, text: str) -> None:
         """One line for whoever watches the worker."""
         try:
-            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {one_line(text)}\n")
             sys.stderr.flush()
         except OSError:
             # The terminal is gone (tmux kill-session): a worker that drains must not die of its last words.
