@@ -1,10 +1,14 @@
 """Commands on jobs in a real store without any worker: what they print, what they change, how they end."""
 
+import subprocess
+
 import pytest
 
 from tests.cli.driver import Terminal
 from tests.client.test_view import JOB
+from tests.client.world import World
 from unjam.jobs.model import State
+from unjam.jobs.reasons import ReasonCode
 
 
 def submit(terminal: Terminal, *args: str) -> str:
@@ -105,6 +109,22 @@ def test_pause_and_resume(terminal: Terminal) -> None:
     assert "resume: paused by" in terminal.quick("show", job_id).out
     assert terminal.quick("resume", job_id, "--detach").code == 0
     assert state(terminal, job_id) is State.QUEUED
+
+
+def test_resume_of_a_job_that_is_about_to_pause_goes_on_once_it_has(terminal: Terminal) -> None:
+    """The later word counts: it must not be followed into its pause."""
+    world = World(terminal.home.parent)
+    ident = submit(terminal)
+    claim = world.claim(world.worker())
+    assert terminal.quick("pause", ident).code == 0
+    resumed = terminal.start("resume", ident, "--detach", stderr=subprocess.PIPE)
+    assert resumed.stderr is not None
+    assert b"waiting until" in resumed.stderr.readline()
+    world.end(claim, State.PAUSED, ReasonCode.INTERRUPTED)
+    resumed.communicate(timeout=20)
+    assert resumed.returncode == 0
+    assert state(terminal, ident) is State.QUEUED
+    world.store.close()
 
 
 def test_acting_on_what_is_over_is_a_conflict(terminal: Terminal) -> None:

@@ -11,7 +11,7 @@ from unjam.cli.app import App, pass_app
 from unjam.cli.output import data, json_line, say
 from unjam.errors import Conflict
 from unjam.jobs.lifecycle import ACTIVE, LIVE
-from unjam.jobs.model import State
+from unjam.jobs.model import Request, State
 
 if TYPE_CHECKING:
     from unjam.store.port import RequestOutcome, Store
@@ -38,7 +38,7 @@ def cancel(app: App, /, idents: tuple[str, ...], now: bool, wait_for_end: bool, 
 
     with app.store() as store:
         job_ids = _resolved(store, idents)
-        outcomes = actions.cancel(store, job_ids, by=who())
+        outcomes = actions.cancel(store, app.settings, job_ids, by=who())
         going = [o.job_id for o in outcomes if o.state in LIVE]
         if now and going:
             actions.kill_now(store, going)
@@ -73,10 +73,15 @@ def resume(app: App, /, idents: tuple[str, ...], as_json: bool, detach: bool, sl
     is followed as it is."""
     from unjam.client import actions
     from unjam.client.api import who
+    from unjam.client.handover import hand_over
 
     with app.store() as store:
         cursor = store.last_event_id()
         job_ids = _resolved(store, idents)
+        pausing = [job.id for job in store.get_many(job_ids) if job.requested is Request.PAUSE]
+        if pausing:
+            # Asked to pause a moment ago: it goes on once it has, and does not stop under whoever resumed it.
+            hand_over(store, app.settings, pausing, say)
         outcomes = actions.resume(store, job_ids, by=who())
         return _go_on(app, store, outcomes, cursor, as_json=as_json, detach=detach, slots=slots)
 

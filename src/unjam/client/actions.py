@@ -7,10 +7,12 @@ import shutil
 import signal
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from unjam.client.handover import free_lost
 from unjam.errors import Conflict, NotFound
-from unjam.jobs.lifecycle import ACTIVE, RESUMABLE
+from unjam.jobs.lifecycle import ACTIVE, LIVE, RESUMABLE
 from unjam.jobs.model import InputFile, Job, State
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.settings import Settings
@@ -19,9 +21,14 @@ from unjam.store.port import RequestOutcome, Store
 from unjam.supervise.identity import Identity, open_if_same
 
 
-def cancel(store: Store, job_ids: Sequence[str], *, by: str) -> list[RequestOutcome]:
-    """Ask for an end; jobs that nobody runs are cancelled when this returns."""
-    return store.request_cancel(job_ids, by=by)
+def cancel(store: Store, settings: Settings, job_ids: Sequence[str], *, by: str) -> list[RequestOutcome]:
+    """Ask for an end; jobs that nobody runs, or only a dead worker, are cancelled when this returns."""
+    outcomes = store.request_cancel(job_ids, by=by)
+    asked = store.get_many([o.job_id for o in outcomes if o.state in LIVE])
+    if asked and free_lost(store, settings, asked):
+        states = {job.id: job.state for job in store.get_many(job_ids)}
+        outcomes = [replace(o, state=states.get(o.job_id, o.state)) for o in outcomes]
+    return outcomes
 
 
 def kill_now(store: Store, job_ids: Sequence[str]) -> list[str]:
@@ -83,6 +90,9 @@ def retry(
     if not jobs:
         states = ", ".join(sorted({job.state for job in store.get_many(job_ids)})) or "gone"
         raise Conflict(f"nothing to try again: {states}; finished work is done anew by `unjam run --force`")
+    if units is not None:
+        for job in jobs:
+            _refuse_unknown(store, job, units)
     if fresh or units is not None:
         for job in jobs:
             _drop(store, job, None if fresh else units)
@@ -111,12 +121,14 @@ def fresh_inputs(job: Job) -> tuple[InputFile, ...]:
     )
 
 
-def _drop(store: Store, job: Job, units: Sequence[str] | None) -> None:
-    dropped = store.drop_units(job.id, units=units)
-    if units is not None and (unknown := set(units) - {unit.name for unit in dropped}):
+def _refuse_unknown(store: Store, job: Job, units: Sequence[str]) -> None:
+    if unknown := set(units) - {unit.name for unit in store.units(job.id)}:
         raise NotFound(
-            f"{job.id} has no finished unit {', '.join(sorted(unknown))}; see `unjam show --units`"
+            f"{job.id} has no finished unit {', '.join(sorted(unknown))}; see `unjam show {job.id} --units`"
         )
-    for unit in dropped:
+
+
+def _drop(store: Store, job: Job, units: Sequence[str] | None) -> None:
+    for unit in store.drop_units(job.id, units=units):
         if unit.uri is not None and "://" not in unit.uri:
             Path(unit.uri).unlink(missing_ok=True)

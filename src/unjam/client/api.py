@@ -178,7 +178,7 @@ class JobHandle:
         return self._owner.follow([self.id], timeout=timeout)
 
     def cancel(self) -> None:
-        actions.cancel(self._owner.store, [self.id], by=who())
+        actions.cancel(self._owner.store, self._owner.settings, [self.id], by=who())
 
     def pause(self) -> None:
         actions.pause(self._owner.store, [self.id], by=who())
@@ -226,7 +226,7 @@ class Batch:
         return self._owner.follow(self._ids(), timeout=timeout)
 
     def cancel(self) -> None:
-        actions.cancel(self._owner.store, self._ids(), by=who())
+        actions.cancel(self._owner.store, self._owner.settings, self._ids(), by=who())
 
     def pause(self) -> None:
         actions.pause(self._owner.store, self._ids(), by=who())

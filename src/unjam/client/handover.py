@@ -33,10 +33,7 @@ def hand_over(store: Store, settings: Settings, job_ids: Sequence[str], tell: Ca
         found = [job for job in store.get_many(job_ids) if job.state in LIVE]
         workers = store.workers()
         now = store.now()
-        if any(_lost(job, workers, now) for job in found):
-            recover(store, settings, socket.gethostname())
-            reap_expired(store, settings, socket.gethostname())
-            moved = True
+        moved |= free_lost(store, settings, found)
         going = [job for job in found if _lost(job, workers, now) or _let_go(job, workers)]
         waited = time.monotonic() - began
         if not found or waited >= (settings.grace + PATIENCE if going else LINGER):
@@ -46,6 +43,17 @@ def hand_over(store: Store, settings: Settings, job_ids: Sequence[str], tell: Ca
             moved = True
         time.sleep(pace)
     raise AssertionError("paces never end")
+
+
+def free_lost(store: Store, settings: Settings, jobs: Sequence[Job]) -> bool:
+    """Free what workers hold that are proven dead, or whose lease ran out, if any of these jobs is among it:
+    where no worker is left nobody else would. True when there was any."""
+    workers, now = store.workers(), store.now()
+    if not any(job.state in LIVE and _lost(job, workers, now) for job in jobs):
+        return False
+    recover(store, settings, socket.gethostname())
+    reap_expired(store, settings, socket.gethostname())
+    return True
 
 
 def _owner(job: Job, workers: Sequence[WorkerInfo]) -> WorkerInfo | None:

@@ -12,7 +12,7 @@ from unjam.client.ids import new_id, resolve_all
 from unjam.client.naming import Destination, as_text, destinations
 from unjam.client.owners import runs_now
 from unjam.client.results import job_input
-from unjam.errors import Duplicate, NotPermitted, UsageError
+from unjam.errors import Conflict, Duplicate, NotPermitted, UsageError
 from unjam.jobs.digest import digest_of
 from unjam.jobs.lifecycle import ACTIVE, RESUMABLE
 from unjam.jobs.model import Budgets, Job, JobLimits, NewBatch, NewJob, OnExists
@@ -22,6 +22,9 @@ from unjam.pipelines.api import PipelineDef
 from unjam.settings import Settings
 from unjam.storage.inputs import Expansion, Found, expand, refuse, refuse_address
 from unjam.store.port import OnDuplicate, Store
+
+SUPERSEDE_LIMIT = 120.0
+"""Seconds that a job which is superseded may take to end."""
 
 
 class DuplicatePolicy(StrEnum):
@@ -266,7 +269,13 @@ def _superseded(store: Store, item: Planned, asked: Submission, by: str) -> Plan
         from unjam.client.follow import wait_for
 
         store.request_cancel([known.id], by=by)
-        wait_for(store, [known.id], timeout=120)
+        try:
+            wait_for(store, [known.id], timeout=SUPERSEDE_LIMIT)
+        except TimeoutError as error:
+            raise Conflict(
+                f"{item.job.name}: {known.id} was asked to end and did not within {SUPERSEDE_LIMIT:g} s; "
+                f"see `unjam show {known.id}`"
+            ) from error
         return Planned(item.job, Fate.NEW)
     if asked.force:
         raise Duplicate(
