@@ -9,6 +9,7 @@ from tests.client.world import World
 from unjam.jobs.model import Claim, Job, State, UnitRecord, UnitState
 from unjam.jobs.reasons import ReasonCode
 from unjam.store.port import JobFilter, Store
+from unjam.worker import garbage
 from unjam.worker.garbage import collect
 from unjam.worker.paths import work_dir
 
@@ -94,4 +95,35 @@ def test_an_attempt_that_begins_meanwhile(tmp_path: Path) -> None:
     collect(as_store, world.settings)
     assert [path for path in store.written if not path.exists()] == []
     assert len(store.written) == 3
+    world.store.close()
+
+
+def test_folders_that_vanish_or_may_not_be_seen_do_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside running workers, and over outputs on a disk that is failing."""
+    world = World(tmp_path)
+    claim = _claimed(world, "a.mov")
+    world.end(claim, State.SUCCEEDED, ReasonCode.OK)
+    claim = _claimed(world, "b.mov")
+    world.end(claim, State.FAILED, ReasonCode.CRASHED)
+    (world.settings.work_root / claim.job.id / "f1").mkdir(parents=True)
+    stray = world.settings.work_root / "j000000000"
+    stray.mkdir()
+    (stray / "unit").write_bytes(b"x" * 10)
+    real = Path.rmdir
+
+    def slower_than_the_worker(folder: Path) -> None:
+        real(folder)
+        real(folder)
+
+    def failing(folder: Path) -> Any:
+        raise OSError(5, "Input/output error", str(folder))
+
+    monkeypatch.setattr(Path, "rmdir", slower_than_the_worker)
+    monkeypatch.setattr(garbage, "parts_in", failing)
+    report = garbage.collect(world.store, world.settings)
+    assert not stray.exists()
+    assert report.left == [f"{tmp_path / 'out'}: Input/output error"]
+    assert list(world.settings.work_root.iterdir()) == []
     world.store.close()

@@ -10,6 +10,7 @@ import click
 from unjam.cli.app import App, pass_app
 from unjam.cli.output import data, data_name, document, json_line, say, table
 from unjam.measures import show_duration, show_size
+from unjam.printable import one_line
 
 
 @click.command(epilog="Example: unjam worker -j 4")
@@ -166,6 +167,7 @@ def gc(app: App, /, dry_run: bool, as_json: bool) -> int:
         "logs": [str(path) for path in report.logs],
         "sockets": [str(path) for path in report.sockets],
         "jobs": report.jobs,
+        "left": report.left,
         "freed_bytes": report.freed_bytes,
         "dry_run": dry_run,
     }
@@ -177,6 +179,8 @@ def gc(app: App, /, dry_run: bool, as_json: bool) -> int:
             data_name(f"{kind:<8}{path}")
     for job_id in report.jobs:
         data(f"{'job':<8}{job_id}")
+    for sentence in report.left:
+        say(f"unjam: left: {one_line(sentence)}")
     verb = "would free" if dry_run else "freed"
     say(f"{verb} {show_size(report.freed_bytes)}")
     return 0

@@ -36,6 +36,8 @@ class GarbageReport:
     """Wake-up sockets of workers that died before the store knew them."""
     jobs: list[str] = field(default_factory=list)
     freed_bytes: int = 0
+    left: list[str] = field(default_factory=list)
+    """Sentences about what could not be looked at or removed."""
 
 
 def collect(store: Store, settings: Settings, *, dry_run: bool = False) -> GarbageReport:
@@ -54,18 +56,33 @@ def collect(store: Store, settings: Settings, *, dry_run: bool = False) -> Garba
     report.logs = [folder for folder in log_folders if folder.name not in jobs]
     report.logs += [path for path in _children(settings.log_root) if _left_by_a_run(path)]
     for output_dir in sorted({j.spec.output_dir for j in jobs.values() if j.spec.output_dir}):
-        for part, owner, fence in parts_in(Path(output_dir)):
-            known = store.get(owner)
-            if known is None or known.state not in LIVE or fence < known.fence:
-                report.staged.append(part)
+        try:
+            report.staged += _spare_parts(store, Path(output_dir))
+        except OSError as error:
+            report.left.append(f"{output_dir}: {error.strerror}")
     report.sockets = [path for path in sorted((settings.home / "run").glob("*.wake")) if _deaf(path)]
     for path in (*report.work, *report.staged, *report.logs, *report.sockets):
-        report.freed_bytes += _size(path)
-        if not dry_run:
-            remove(path)
+        size = _size(path)
+        try:
+            if not dry_run:
+                remove(path)
+        except OSError as error:
+            report.left.append(f"{path}: {error.strerror}")
+        else:
+            report.freed_bytes += size
     if not dry_run:
         _remove_empty(store, settings.work_root)
     return report
+
+
+def _spare_parts(store: Store, folder: Path) -> list[Path]:
+    """Staged files in an output folder that nobody will publish."""
+    spare = []
+    for part, owner, fence in parts_in(folder):
+        known = store.get(owner)
+        if known is None or known.state not in LIVE or fence < known.fence:
+            spare.append(part)
+    return spare
 
 
 def _spare_work(store: Store, folder: Path, *, dry_run: bool) -> list[Path]:
@@ -113,7 +130,10 @@ def _remove_empty(store: Store, work_root: Path) -> None:
     """Folders of ended jobs in which nothing is left; those of active ones are about to be used."""
     for folder in _children(work_root):
         if not _children(folder) and (job := store.get(folder.name)) is not None and job.state in ENDED:
-            folder.rmdir()
+            try:
+                folder.rmdir()
+            except OSError:
+                continue  # its worker was faster, or somebody just resumed the job
 
 
 def _left_by_a_run(log: Path) -> bool:
@@ -158,7 +178,10 @@ def _all_jobs(store: Store) -> Iterator[Job]:
 
 
 def _children(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []  # also when its owner removed it a moment ago
 
 
 def _size(path: Path) -> int:
