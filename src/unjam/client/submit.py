@@ -124,7 +124,8 @@ def plan(store: Store, settings: Settings, asked: Submission) -> Plan:
                 **{k: v for k, v in dumped.items() if isinstance(v, str | int)},
             },
         )
-    needs = pipeline.needs(params, settings.slots)
+    # Several films at once with fewer threads each finish sooner than one after the other with all of them.
+    needs = pipeline.needs(params, max(1, settings.slots // max(1, len(places))))
     limits = _merged(asked.limits, pipeline.limits, settings)
     if limits.memory_bytes is not None:
         needs = replace(needs, memory_bytes=limits.memory_bytes)
