@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from dataclasses import replace
 
 from unjam.errors import LeaseLost, UnjamError
 from unjam.jobs.model import (
-    AttemptEnd,
-    AttemptState,
     Claim,
     HeldLease,
     Request,
-    StagedOutput,
-    StageState,
-    State,
 )
-from unjam.jobs.reasons import Reason, ReasonCode
-from unjam.jobs.retry import Blame, Decision, Ending, decide
+from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.retry import Blame, Ending
 from unjam.pipelines.runner import explain
 from unjam.supervise.launch import LaunchFailed, LaunchSpec, Started, Stuck, TreeEnd, Usage
 from unjam.supervise.portable import AnyTree
 from unjam.worker import ending as why
 from unjam.worker import paths
+from unjam.worker.closing import Closing, label_of
 from unjam.worker.conversation import Conversation
-from unjam.worker.ending import Facts, attempt_state_of, ending_of, succeeded
+from unjam.worker.ending import Facts, ending_of, succeeded
 from unjam.worker.logs import keep_in_bounds
 from unjam.worker.payload import launch_spec
 from unjam.worker.picture import Picture
-from unjam.worker.preflight import Go, Skip, preflight
-from unjam.worker.publish import Refusal, artifact_of, publish_outputs
+from unjam.worker.preflight import Go, preflight
 from unjam.worker.shared import WorkerState, boottime
 from unjam.worker.storeline import AWAY
 from unjam.worker.threads import Pulse, in_thread
@@ -58,12 +52,10 @@ class AttemptRun:
         self.talk: Conversation | None = None
         self._tree: AnyTree | None = None
         self._lost = False
-        self.over = False
-        """Its end is written and its lease is gone."""
+        self._closing = Closing(state, claim, self.picture)
         self.log_path = ""
         self.untold: Started | None = None
         """How the tree is held, while the store does not know it yet."""
-        self._containment: str | None = None
         self._requested: Request | None = claim.job.requested
         self._asked_by = ""
         self._stall_evidence = ""
@@ -77,7 +69,12 @@ class AttemptRun:
 
     @property
     def label(self) -> str:
-        return f"{self.job.id} {self.job.spec.name}".rstrip()
+        return label_of(self.claim)
+
+    @property
+    def over(self) -> bool:
+        """Its end is written and its lease is gone."""
+        return self._closing.over
 
     # -- life -----------------------------------------------------------------------------------------------
     async def run(self) -> None:
@@ -105,7 +102,7 @@ class AttemptRun:
             tree.kill(why.BROKEN)
             end = await tree.done()
         if not (self.over or self._lost):
-            await self._end_badly(ending, end)
+            await self._closing.badly(ending, end)
 
     async def _preflight(self) -> Go | None:
         pulse = Pulse()
@@ -122,33 +119,23 @@ class AttemptRun:
             found = await in_thread(lambda: preflight(self.job, on_block), pulse=pulse)
             if isinstance(found, Go):
                 return found
-            await self._skip(found)
+            await self._closing.skip(found)
         except _Unwanted:
             asked = {Request.CANCEL: why.CANCEL, Request.PAUSE: why.PAUSE, None: why.DRAIN}[self._requested]
-            await self._give_back(ending_of(replace(NOTHING_RAN, reason=asked), self._facts))
+            await self._closing.give_back(ending_of(replace(NOTHING_RAN, reason=asked), self._facts))
         except TimeoutError:
             dead = "the output folder does not answer (dead mount?)"
-            await self._give_back(Ending(ReasonCode.PERMISSION, dead, Blame.JOB))
+            await self._closing.give_back(Ending(ReasonCode.PERMISSION, dead, Blame.JOB))
         except (UnjamError, OSError) as error:
             if isinstance(error, LeaseLost):
                 raise
             told = explain(error)
-            await self._give_back(Ending(told.code, str(told), Blame.JOB))
+            await self._closing.give_back(Ending(told.code, str(told), Blame.JOB))
         return None
 
     def _refuse_unwanted(self) -> None:
         if self.state.draining or self._requested is not None:
             raise _Unwanted
-
-    async def _skip(self, found: Skip) -> None:
-        reason = Reason(ReasonCode.OK, f"done before, and still whole: {found.output}")
-        # They are its results all the same: `job:ID` and whoever reads the paths find them.
-        end = AttemptEnd(
-            AttemptState.SUCCEEDED, reason, State.SKIPPED, reason, self.job.counters, artifacts=found.made
-        )
-        await self.state.line.persist(lambda s: s.unlease(self.lease, end))
-        self.over = True
-        self.state.say(f"{self.label}: skipped, {reason.message}")
 
     async def _attempt(self, go: Go) -> None:
         try:
@@ -157,7 +144,9 @@ class AttemptRun:
             tree = await self.state.launcher.launch(spec)
         except (LaunchFailed, OSError, UnjamError) as error:
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-            await self._give_back(Ending(explain(cause).code, f"could not be started: {error}", Blame.JOB))
+            await self._closing.give_back(
+                Ending(explain(cause).code, f"could not be started: {error}", Blame.JOB)
+            )
             return
         await self.state.faults.reach("hello")
         talk = await self._begin(tree, spec)
@@ -167,26 +156,16 @@ class AttemptRun:
             return
         if end.reason in ("lease", why.LEASE_LOST):
             raise LeaseLost("it ran out before it could be renewed")
-        if succeeded(end, self._facts):
-            await self._publish(end, talk)
+        if talk.finished is not None and succeeded(end, self._facts):
+            await self._closing.publish(end, talk.finished)
         else:
             ending = ending_of(end, self._facts)
-            await self._end_badly(ending, end)
+            await self._closing.badly(ending, end)
         await self.state.faults.reach("ended")
 
     async def _prepare(self, spec: LaunchSpec) -> None:
         paths.make_folders(spec)
-        await self._drop_parts(self.lease.fence - 1)
-
-    async def _drop_parts(self, fence: int) -> None:
-        if self.job.spec.output_dir is None:
-            return
-        try:
-            left = await in_thread(lambda: paths.drop_parts(self.job, fence))
-        except TimeoutError:
-            left = f"{self.job.spec.output_dir} does not answer: staged files of {self.job.id} may be left"
-        if left is not None:
-            self.state.say(left)
+        await self._closing.drop_parts(self.lease.fence - 1)
 
     async def _begin(self, tree: AnyTree, spec: LaunchSpec) -> Conversation:
         """INV-ONCE: nothing runs that the store does not know; the guardian waits for the commit."""
@@ -248,7 +227,7 @@ class AttemptRun:
             self.untold = await tree.started()
         except LaunchFailed:
             return  # it ended before anything ran; TreeEnd says why
-        self._containment = self.untold.containment
+        self._closing.containment = self.untold.containment
 
     # -- what others ask ------------------------------------------------------------------------------------
     def renewed(self, held: HeldLease, lease_until: float) -> None:
@@ -309,7 +288,7 @@ class AttemptRun:
         if self._tree is None or self.over:
             return
         if self._stuck_since is not None and now - self._stuck_since > STUCK_SECONDS:
-            self.over = True
+            self._closing.over = True
             asyncio.get_running_loop().create_task(self._quarantine())
         if self._stopping:
             return
@@ -337,7 +316,7 @@ class AttemptRun:
         told = self.picture.stalled or "stuck in the kernel"
         ending = Ending(ReasonCode.STALLED, told, Blame.JOB, self.picture.units_committed > 0)
         try:
-            await self._end_badly(ending, NOTHING_RAN)
+            await self._closing.badly(ending, NOTHING_RAN)
         except LeaseLost:
             self.state.say(f"{self.label}: fenced by somebody else already")
 
@@ -357,85 +336,3 @@ class AttemptRun:
             advanced=self.picture.units_committed > 0,
             broken=self.talk.broken if self.talk else "",
         )
-
-    async def _publish(self, tree: TreeEnd, talk: Conversation) -> None:
-        assert talk.finished is not None
-        outputs = tuple(StagedOutput(**o) for o in talk.finished.outputs)
-        partial = talk.finished.partial
-        reason = Reason(ReasonCode.OK, partial or "done")
-        job_state = State.PARTIAL if partial else State.SUCCEEDED
-        end = AttemptEnd(
-            attempt_state=AttemptState.SUCCEEDED,
-            attempt_reason=reason,
-            job_state=job_state,
-            job_reason=reason,
-            counters=self.job.counters,
-            artifacts=tuple(artifact_of(o) for o in outputs),
-            peak_rss_bytes=tree.peak_rss_bytes or None,
-            cpu_seconds=tree.cpu_seconds or None,
-            containment=self._containment,
-            stages=self.picture.stages_at_end(StageState.SUCCEEDED, wall=self.state.wall()),
-        )
-        try:
-            await publish_outputs(self.state, self.job, self.lease, outputs, end)
-        except Refusal as refusal:
-            await self._end_badly(refusal.ending, tree)
-            return
-        self.over = True
-        self.state.say(f"{self.label}: {job_state}")
-        settings, job_id = self.state.settings, self.job.id
-        # A thread for what may take long; a job that left nothing costs two system calls.
-        if not paths.drop_empty_work(settings, job_id, self.lease.fence):
-            try:
-                await in_thread(lambda: paths.drop_work(settings, job_id))
-            except TimeoutError:
-                self.state.say(f"{self.label}: its work folder is still being removed")
-
-    async def _end_badly(self, ending: Ending, tree: TreeEnd) -> None:
-        """Any end but a published one: where the job goes is decided by `retry.decide`."""
-        decision = self._decide(ending)
-        attempt_state = attempt_state_of(ending)
-        interrupted = attempt_state is AttemptState.INTERRUPTED
-        end = AttemptEnd(
-            attempt_state=attempt_state,
-            attempt_reason=Reason(ending.code, ending.message),
-            job_state=decision.state,
-            job_reason=decision.reason,
-            counters=decision.counters,
-            run_at=self._run_at(decision),
-            peak_rss_bytes=tree.peak_rss_bytes or None,
-            cpu_seconds=tree.cpu_seconds or None,
-            containment=self._containment,
-            stages=self.picture.stages_at_end(
-                StageState.INTERRUPTED if interrupted else StageState.FAILED, wall=self.state.wall()
-            ),
-        )
-        await self._drop_parts(self.lease.fence)
-        await self.state.line.persist(lambda s: s.end(self.lease, end))
-        self.over = True
-        self._say_end(decision)
-
-    async def _give_back(self, ending: Ending) -> None:
-        """The end of a claim that started nothing."""
-        decision = self._decide(ending)
-        end = AttemptEnd(
-            attempt_state=attempt_state_of(ending),
-            attempt_reason=Reason(ending.code, ending.message),
-            job_state=decision.state,
-            job_reason=decision.reason,
-            counters=decision.counters,
-            run_at=self._run_at(decision),
-        )
-        await self.state.line.persist(lambda s: s.unlease(self.lease, end))
-        self.over = True
-        self._say_end(decision)
-
-    def _decide(self, ending: Ending) -> Decision:
-        return decide(self.job.counters, self.job.spec.budgets, ending, jitter=random.random())
-
-    def _run_at(self, decision: Decision) -> float | None:
-        return self.state.wall() + decision.delay if decision.delay else None
-
-    def _say_end(self, decision: Decision) -> None:
-        again = f"; again in {decision.delay:.0f} s" if decision.delay else ""
-        self.state.say(f"{self.label}: {decision.state}: {decision.reason.message}{again}")

@@ -16,7 +16,7 @@ from unjam.jobs.model import State, WorkerInfo
 from unjam.pipelines import registry
 from unjam.settings import Settings
 from unjam.store import open_listener, open_store
-from unjam.store.port import JobFilter
+from unjam.store.port import JobFilter, Store
 from unjam.store.url import shown
 from unjam.store.wakeup import Listener
 from unjam.supervise.identity import identity_of
@@ -176,12 +176,13 @@ class Worker:
 
     async def _drain_when_idle(self) -> None:
         state, queues = self.state, self._options.queues
+        pipelines = registry.names(self._settings.pipelines)
         while not state.draining:
             await asyncio.sleep(IDLE_EVERY)
             if state.running:
                 continue
             try:
-                waiting = await state.line.do(lambda s: _waiting(s, queues))
+                waiting = await state.line.do(lambda s: _waiting(s, queues, pipelines))
             except AWAY:
                 continue  # the claims say it
             if not waiting and not state.running:
@@ -204,9 +205,9 @@ class Worker:
         await self.state.chores.close()
 
 
-def _waiting(store: Any, queues: Sequence[str] | None) -> int:
+def _waiting(store: Store, queues: Sequence[str] | None, pipelines: Sequence[str]) -> int:
     """Jobs that this worker could still get."""
-    filters = [JobFilter(queue=q) for q in queues] if queues else [JobFilter()]
+    filters = [JobFilter(queue=q, pipeline=p) for q in queues or (None,) for p in pipelines]
     counts = [store.count_by_state(f) for f in filters]
     return sum(c.get(State.QUEUED, 0) + c.get(State.WAITING, 0) for c in counts)
 
