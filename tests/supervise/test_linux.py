@@ -29,6 +29,7 @@ def test_children_files_and_the_scan_agree() -> None:
         assert pids <= set(linux.children())
         assert pids <= set(linux.children_by_scan(os.getpid()))
         assert pids <= set(linux.descendants())
+        assert pids <= set(linux.descendants_by_scan(os.getpid()))
     finally:
         for child in children:
             child.kill()
