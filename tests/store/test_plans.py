@@ -142,5 +142,7 @@ def test_every_statement_has_one_user_and_every_user_its_statement() -> None:
     source = "".join(
         file.read_text() for file in Path(sql.__wrapped__.__code__.co_filename).parent.glob("*.py")
     )
-    asked = set(re.findall(r'_?(?:db|database)\.(?:all|one|run|later|many|insert)\(\s*"(\w+)"', source))
+    asked = set(
+        re.findall(r'_?(?:db|database)\.(?:all|one|run|later|many|insert|numbers)\(\s*"(\w+)"', source)
+    )
     assert asked == set(names())

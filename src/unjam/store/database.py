@@ -44,6 +44,9 @@ class Database(Protocol):
     def insert(self, name: str, params: Params) -> int:
         """Insert one row and tell its number. Raises NotUnique."""
 
+    def numbers(self, name: str, count: int) -> Sequence[int]:
+        """`count` numbers for new rows, in their order."""
+
     def run(self, name: str, params: Params = ()) -> int:
         """Number of rows changed. Raises NotUnique."""
 

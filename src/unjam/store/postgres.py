@@ -221,6 +221,9 @@ class PostgresDatabase:
         number: int = next(iter(row.values()))
         return number
 
+    def numbers(self, name: str, count: int) -> Sequence[int]:
+        return [row["seq"] for row in self.all(name, {"count": count})]
+
     def run(self, name: str, params: Params = ()) -> int:
         return self._run(statement(name), params).rowcount
 

@@ -83,10 +83,10 @@ class Submitting(Base):
                 instead[job.id] = other.id
                 outcome.append(Reason(ReasonCode.DUPLICATE, other.message))
         # Duplicates are sorted out: what remains goes in without a look back.
-        numbered = list(zip(self._next_seqs(len(new)), new, strict=True))
+        numbered = list(zip(self._db.numbers("next_seqs", len(new)), new, strict=True))
         self._db.many("insert_job", [self._job_row(job, seq, batch_seq, now) for seq, job in numbered])
         self._db.many("insert_detail", [_detail_row(job, seq) for seq, job in numbered])
-        self._db.many("insert_tag", [row for seq, job in numbered for row in _tag_rows(job, seq)])
+        self._db.many("insert_tag", [row for seq, job in numbered if job.tags for row in _tag_rows(job, seq)])
         self._db.many(
             "insert_event",
             [
@@ -99,9 +99,6 @@ class Submitting(Base):
         return outcome
 
     # -- rows --------------------------------------------------------------------------------------------
-    def _next_seqs(self, count: int) -> list[int]:
-        return [row["seq"] for row in self._db.all("next_seqs", {"count": count})]
-
     def _batch(self, batch: NewBatch, now: float) -> int:
         self._db.run("insert_batch", (batch.id, batch.source, now))
         row = self._db.one("get_batch", {"id": batch.id})
