@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -39,6 +40,33 @@ def test_it_survives_the_database(sleeper: subprocess.Popen[bytes]) -> None:
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a process identity"):
         Identity.from_json(text)
+
+
+WITHOUT_DESCRIPTORS = """
+import os, resource, sys
+from unjam.supervise.identity import Identity, is_alive
+identity = Identity.from_json(sys.argv[1])
+assert is_alive(identity)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+while True:
+    try:
+        taken.append(os.dup(0))
+    except OSError:
+        break
+for _ in range(4):  # with none left, and with one, two, three
+    print(is_alive(identity))
+    os.close(taken.pop())
+"""
+
+
+def test_whoever_cannot_look_has_no_proof_of_a_death(sleeper: subprocess.Popen[bytes]) -> None:
+    """INV-ONCE: a worker that ran out of descriptors must not take the jobs of a living one."""
+    said = subprocess.run(
+        [sys.executable, "-c", WITHOUT_DESCRIPTORS, known(sleeper.pid).to_json()],
+        capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert (said.stdout.split(), said.stderr) == (["True"] * 4, "")
 
 
 def test_the_pidfd_is_of_that_process(sleeper: subprocess.Popen[bytes]) -> None:

@@ -307,7 +307,6 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
         "new": "would run",
         "continued": "would continue",
         "running": "runs already",
-        "refused": "refused",
     }
     for item in planned.items:
         job, known = item.job, item.known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -67,8 +67,6 @@ class Fate(StrEnum):
     """An unfinished job that nobody runs: it goes on from its units."""
     RUNNING = "running"
     """A live worker does it already."""
-    REFUSED = "refused"
-    """Its output name belongs to another active job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +238,7 @@ def dedupe_key(job: NewJob) -> str:
     )
 
 
-def _planned(store: Store, job: NewJob, is_run: Any) -> Planned:
+def _planned(store: Store, job: NewJob, is_run: Callable[[Job], bool]) -> Planned:
     known = store.find_dedupe(job.dedupe_key or "")
     if known is None:
         return Planned(job, Fate.NEW)

@@ -1,6 +1,7 @@
 """Which process that was: an identity that survives in a database, and the only safe way back to the
 process."""
 
+import errno
 import json
 import os
 import sys
@@ -52,15 +53,23 @@ def open_if_same(identity: Identity) -> int | None:
     pid is somebody else's now.
 
     INV-STRANGER: open, compare, then ask whether it still lives. A process that is alive after the comparison
-    had the number all along, so the pidfd is of the process that was compared.
+    had the number all along, so the pidfd is of the process that was compared. Raises OSError where the
+    system cannot tell (no descriptors left, /proc hidden): that proves nothing.
     """
     if sys.platform != "linux" or identity.boot_id != linux.boot_id():
         return None
     try:
         pidfd = os.pidfd_open(identity.pid)
-    except OSError:
-        return None
-    if _is_same(identity, pidfd) and not linux.pidfd_dead(pidfd):
+    except OSError as error:
+        if error.errno in (errno.ESRCH, errno.EINVAL):  # nobody's, or a thread's now
+            return None
+        raise
+    try:
+        same = _is_same(identity, pidfd) and not linux.pidfd_dead(pidfd)
+    except BaseException:
+        os.close(pidfd)
+        raise
+    if same:
         return pidfd
     os.close(pidfd)
     return None
@@ -68,13 +77,19 @@ def open_if_same(identity: Identity) -> int | None:
 
 def _is_same(identity: Identity, pidfd: int) -> bool:
     stat = linux.proc_stat(identity.pid)
+    if stat is None and not linux.pidfd_dead(pidfd):
+        raise PermissionError(errno.EACCES, "cannot be read", f"/proc/{identity.pid}/stat")
     if stat is None or stat.start_ticks != identity.start_ticks:
         return False
     return identity.inode is None or linux.pidfd_inode(pidfd) in (None, identity.inode)
 
 
 def is_alive(identity: Identity) -> bool:
-    pidfd = open_if_same(identity)
+    """False only when its death is proven (INV-ONCE): its jobs are given to others."""
+    try:
+        pidfd = open_if_same(identity)
+    except OSError:
+        return True
     if pidfd is None:
         return False
     os.close(pidfd)
