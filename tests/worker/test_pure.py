@@ -75,6 +75,13 @@ LEASE = Lease("j1", 1)
         (replace(GONE, reason="memory"), Facts(memory_bytes=10**9), "memory", Blame.JOB, "of 1.0 GB allowed"),
         (replace(GONE, reason="drain"), Facts(), "interrupted", Blame.ASKED, "worker was stopped"),
         (
+            replace(GONE, exit_code=None, signal=9, reason="closing"),
+            Facts(),
+            "interrupted",
+            Blame.ASKED,
+            "worker was stopped",
+        ),
+        (
             replace(GONE, reason="cancel"),
             Facts(requested=Request.CANCEL),
             "cancelled_by_user",

@@ -94,7 +94,7 @@ class Claims:
             self._neighbours.poke()
             if not done.cancelled() and (error := done.exception()) is not None:
                 # Its end is written where that was possible; else the lease runs out (INV-LOST).
-                state.say(f"{run.label}: internal error: {type(error).__name__}: {error}")
+                state.say_bug(f"{run.label}: internal error", error)
                 run.lease_lost()
 
         task.add_done_callback(over)

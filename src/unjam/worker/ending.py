@@ -55,7 +55,7 @@ def ending_of(tree: TreeEnd, facts: Facts) -> Ending:
         case Request.PAUSE:
             return end(ReasonCode.INTERRUPTED, facts.asked_by or "paused", Blame.ASKED, Request.PAUSE)
     match tree.reason:
-        case "drain":
+        case "drain" | "closing":
             return end(ReasonCode.INTERRUPTED, "its worker was stopped", Blame.ASKED)
         case "deadline":
             limit = show_duration(facts.timeout) if facts.timeout else "its limit"

@@ -97,7 +97,10 @@ class Worker:
             if self._options.exit_when_idle:
                 self._start(self._drain_when_idle())
             state.say(f"worker {state.id}: ready, {state.slots} slot(s), store {shown(self._settings.store)}")
-            await claims.run()
+            try:
+                await claims.run()
+            except Exception as error:  # noqa: BLE001 - whatever it is, what runs is given back in order
+                self._failed(error)
             await self._announce_drain()
             await claims.idle()
         finally:
@@ -163,9 +166,11 @@ class Worker:
 
     def _duty_ended(self, task: asyncio.Task[None]) -> None:
         """A duty ends only when it is cancelled: a worker that lost one would look alive and not be."""
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        self.state.say(f"worker {self.state.id}: {type(error).__name__}: {error}; stopping")
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        self.state.say_bug(f"worker {self.state.id}: internal error, stopping", error)
         self._exit_code = 1
         self._drain.begin("an internal error")
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import time
+import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,12 @@ class WorkerState:
         except OSError:
             # The terminal is gone (tmux kill-session): a worker that drains must not die of its last words.
             sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it is stderr from now on
+
+    def say_bug(self, text: str, error: BaseException) -> None:
+        """An error that nobody expected, with the place where it came from: whoever mends it needs that."""
+        self.say(f"{text}: {type(error).__name__}: {error}")
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            self.say(line)
 
 
 async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
