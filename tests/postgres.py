@@ -54,7 +54,7 @@ class Server:
         command = [str(self._bin / "postgres"), "-D", str(self._data), "-k", str(self.socket), *settings]
         with open(self.folder / "server.log", "ab") as log:
             self._process = subprocess.Popen(
-                [*self._as_nobody(), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"
+                [*_bound(), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"
             )
         deadline = time.monotonic() + 30
         while True:
@@ -83,16 +83,17 @@ class Server:
         place = f"postgresql://unjam@/postgres?host={quote(str(self.socket), safe='')}"
         return f"{place}&options=-csearch_path%3D{schema}" if schema else place
 
-    def _as_nobody(self) -> list[str]:
-        if os.geteuid() != 0:
-            return []
-        return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--pdeathsig=QUIT"]
-
     def _run(self, command: Sequence[str]) -> None:
         done = subprocess.run(
-            [*self._as_nobody(), *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/"
+            [*_bound(), *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/"
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _bound() -> list[str]:
+    """What runs a program that ends with us, and not as root."""
+    user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.geteuid() == 0 else []
+    return ["setpriv", "--pdeathsig=QUIT", *user]
 
 
 def _wheel() -> Path:

@@ -16,6 +16,8 @@ from unjam.store.again import Again
 from unjam.store.database import NotUnique
 from unjam.store.url import shown
 
+OLDEST = 13
+"""Tells what became of a transaction whose commit was not answered; on Debian since 2021."""
 SCHEMA = "unjam"
 """Ours in a database that others may use too; `?options=-csearch_path%3DNAME` in the URL names another."""
 STATEMENT_TIMEOUT, LOCK_TIMEOUT = 30, 10
@@ -61,6 +63,11 @@ def connect(where: Place) -> Connection:
         where.conninfo, autocommit=True, prepare_threshold=2, row_factory=dict_row
     )
     try:
+        version = connection.info.server_version // 10_000
+        if version < OLDEST:
+            raise StoreUnavailable(
+                f"the store {where.shown} is PostgreSQL {version}: unjam needs {OLDEST} or newer"
+            )
         connection.prepared_max = 500
         settings = (
             f"SET search_path TO {where.schema}; SET client_encoding TO 'UTF8';"
