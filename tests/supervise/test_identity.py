@@ -32,7 +32,7 @@ def known(pid: int) -> Identity:
 def test_it_survives_the_database(sleeper: subprocess.Popen[bytes]) -> None:
     identity = known(sleeper.pid)
     assert Identity.from_json(identity.to_json()) == identity
-    assert Identity.from_json('["b",1,2,null]') == Identity("b", 1, 2, None)
+    assert Identity.from_json('["b",1,2,null,7]') == Identity("b", 1, 2, None, 7)
     assert identity.boot_id == boot_id()
 
 
@@ -40,6 +40,17 @@ def test_it_survives_the_database(sleeper: subprocess.Popen[bytes]) -> None:
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a process identity"):
         Identity.from_json(text)
+
+
+def test_a_process_of_another_container_is_never_proven_dead(sleeper: subprocess.Popen[bytes]) -> None:
+    """INV-ONCE, INV-STRANGER: the same number in another PID namespace says nothing about it."""
+    elsewhere = dataclasses.replace(known(sleeper.pid), namespace=1)
+    sleeper.kill()
+    sleeper.wait()
+    assert is_alive(elsewhere)
+    with pytest.raises(OSError, match="another PID namespace"):
+        open_if_same(elsewhere)
+    assert not is_alive(dataclasses.replace(elsewhere, boot_id="another boot"))
 
 
 WITHOUT_DESCRIPTORS = """

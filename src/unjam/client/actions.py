@@ -46,7 +46,10 @@ def kill_now(store: Store, job_ids: Sequence[str]) -> list[str]:
                 or attempt.host != socket.gethostname()
             ):
                 continue
-            pidfd = open_if_same(Identity.from_json(attempt.identity))
+            try:
+                pidfd = open_if_same(Identity.from_json(attempt.identity))
+            except OSError:
+                continue  # of another container, or /proc is hidden: its worker ends it after the grace
             if pidfd is None:
                 continue
             try:

@@ -15,23 +15,26 @@ class Identity:
     """A process, told apart from every other that had or will have its number.
 
     pid and start time alone collide when a pid is reused within one 10 ms tick (measured); `inode` (pidfs,
-    Linux 6.9) never does before a reboot, and `boot_id` rules out every process of before.
+    Linux 6.9) never does before a reboot, and `boot_id` rules out every process of before. `namespace` is the
+    PID namespace that the number belongs to: in another container of the same boot it says nothing (0: not
+    known).
     """
 
     boot_id: str
     pid: int
     start_ticks: int
     inode: int | None
+    namespace: int = 0
 
     def to_json(self) -> str:
-        return linux.identity_text((self.boot_id, self.pid, self.start_ticks, self.inode))
+        return linux.identity_text((self.boot_id, self.pid, self.start_ticks, self.inode, self.namespace))
 
     @classmethod
     def from_json(cls, text: str) -> "Identity":
         """Raises ValueError when the text is no identity."""
         try:
-            boot, pid, start, inode = json.loads(text)
-            return cls(str(boot), int(pid), int(start), None if inode is None else int(inode))
+            boot, pid, start, inode, namespace = json.loads(text)
+            return cls(str(boot), int(pid), int(start), None if inode is None else int(inode), int(namespace))
         except (TypeError, ValueError) as error:
             raise ValueError(f"not a process identity: {text!r}") from error
 
@@ -54,10 +57,12 @@ def open_if_same(identity: Identity) -> int | None:
 
     INV-STRANGER: open, compare, then ask whether it still lives. A process that is alive after the comparison
     had the number all along, so the pidfd is of the process that was compared. Raises OSError where the
-    system cannot tell (no descriptors left, /proc hidden): that proves nothing.
+    system cannot tell (no descriptors left, /proc hidden, another container): that proves nothing.
     """
     if sys.platform != "linux" or identity.boot_id != linux.boot_id():
         return None
+    if 0 not in (identity.namespace, linux.pid_namespace()) and identity.namespace != linux.pid_namespace():
+        raise PermissionError(errno.EACCES, "lives in another PID namespace", f"process {identity.pid}")
     try:
         pidfd = os.pidfd_open(identity.pid)
     except OSError as error:

@@ -240,9 +240,21 @@ def pidfd_inode(pidfd: int) -> int | None:
     return None if inode == _shared_inode() else inode
 
 
-def identity_fields(pid: int) -> tuple[str, int, int, int | None] | None:
-    """(boot id, pid, start ticks, pidfs inode) of a living process. The pidfd is opened first and asked last,
-    so the number cannot have moved to somebody else in between."""
+@functools.cache
+def pid_namespace() -> int:
+    """Which PID namespace our numbers belong to; 0 where the system does not say."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return 0
+
+
+IdentityFields = tuple[str, int, int, int | None, int]
+
+
+def identity_fields(pid: int) -> IdentityFields | None:
+    """(boot id, pid, start ticks, pidfs inode, PID namespace) of a living process. The pidfd is opened first
+    and asked last, so the number cannot have moved to somebody else in between."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
@@ -251,13 +263,13 @@ def identity_fields(pid: int) -> tuple[str, int, int, int | None] | None:
         stat = proc_stat(pid)
         if stat is None or pidfd_dead(pidfd):
             return None
-        return boot_id(), pid, stat.start_ticks, pidfd_inode(pidfd)
+        return boot_id(), pid, stat.start_ticks, pidfd_inode(pidfd), pid_namespace()
     finally:
         os.close(pidfd)
 
 
-def identity_text(fields: tuple[str, int, int, int | None]) -> str:
+def identity_text(fields: IdentityFields) -> str:
     """The compact form for a database column or an environment variable (JSON, written by hand: the keeper
     has no json)."""
-    boot, pid, start, inode = fields
-    return f'["{boot}",{pid},{start},{"null" if inode is None else inode}]'
+    boot, pid, start, inode, namespace = fields
+    return f'["{boot}",{pid},{start},{"null" if inode is None else inode},{namespace}]'
