@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from unjam.jobs.model import State, WorkerInfo
 from unjam.pipelines import registry
@@ -63,7 +63,7 @@ class Worker:
             base_preload=(RUNNER,),
             keeper_pidfd=keeper[0] if keeper else None,
             on_keeper_death=self._keeper_died,
-            default_containment=_containment(settings),
+            default_containment=cast(Literal["auto", "pidns", "tree"], settings.containment),
         )
         self.state = WorkerState(
             id="w" + "".join(secrets.choice(_ALPHABET) for _ in range(9)),
@@ -215,10 +215,6 @@ def _waiting(store: Store, queues: Sequence[str] | None, pipelines: Sequence[str
     filters = [JobFilter(queue=q, pipeline=p) for q in queues or (None,) for p in pipelines]
     counts = [store.count_by_state(f) for f in filters]
     return sum(c.get(State.QUEUED, 0) + c.get(State.WAITING, 0) for c in counts)
-
-
-def _containment(settings: Settings) -> Any:
-    return settings.containment
 
 
 def run_worker(settings: Settings, options: WorkerOptions, keeper: tuple[int, str] | None) -> int:
