@@ -80,7 +80,7 @@ class Launcher:
         self._trees: set[Tree] = set()
         self._sweeps: set[asyncio.Task[None]] = set()
         self._worker_pidfd = -1
-        self._marked = False
+        self._marked: bool | None = None  # can our processes be marked? The first zygote tells
         self.pidns_possible = False
         self._closing = False
 
@@ -241,7 +241,7 @@ class Launcher:
         return [pid for pid in listed if pid not in known and self._is_ours(pid)]
 
     def _is_ours(self, pid: int) -> bool:
-        return not self._marked or get_mark(pid) == self._mark
+        return self._marked is False or get_mark(pid) == self._mark
 
     async def _sweep(self, tree: Tree | None) -> None:
         """Kill every orphan, to the end (INV-ORPHAN), a round at a time so that the loop stays awake."""
