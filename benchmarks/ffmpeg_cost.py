@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the figures; 1 when a target is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks ffmpeg", description=__doc__)
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--loops", type=int, default=4, help="the 60 s clip, so often, is what is encoded")
+    parser.add_argument("--loops", type=int, default=16, help="the 60 s clip, so often, is what is encoded")
     options = parser.parse_args(argv)
     command = _command(options.loops)
     pairs: list[tuple[Run, Run]] = []
