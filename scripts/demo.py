@@ -158,7 +158,7 @@ class Demo:
             units = _finished_units(store, main_job)
             if units != known_units:
                 known_units = units
-                self._say(f"{ORDERS[0].what}: {units} unit{"" if units == 1 else "s"} finished")
+                self._say(f"{ORDERS[0].what}: {units} unit{'' if units == 1 else 's'} finished")
             if killed is None and units >= KILL_AFTER_UNITS:
                 killed = self._kill_worker(store, jobs[main_job])
             elif killed is not None and not successor:

@@ -216,7 +216,7 @@ def test_dropped_units_are_told_and_progress_begins_anew(store: Store) -> None:
         store.commit_unit(claim.lease, unit(name))
     store.save_progress([picture(claim.lease)])
     store.end(claim.lease, ending(State.FAILED, claim))
-    assert [unit.uri for unit in store.drop_units("job-1", units=["0001"])] == ["/work/0001"]
+    assert [unit.uri for unit in store.drop_units("job-1", units=["0001"])] == ["/units/0001"]
     assert [unit.name for unit in store.units("job-1")] == ["0000", "0002"]
     assert [unit.name for unit in store.drop_units("job-1")] == ["0000", "0002"]
     assert store.units("job-1") == []

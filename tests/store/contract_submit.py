@@ -62,7 +62,7 @@ def test_names_of_any_bytes_come_back_whole(store: Store, odd: str) -> None:
     assert isinstance(store.submit_many([job("again", output_path=f"/out/{odd}/one")])[0], Reason)
     claim = take_one(store)
     store.begin(claim.lease, identity="i", pid=1, log_path=f"/logs/{odd}")
-    store.commit_unit(claim.lease, unit(uri=f"/work/{odd}"))
+    store.commit_unit(claim.lease, unit(uri=f"/units/{odd}"))
     main = dataclasses.replace(artifact(), name=odd, path=f"/out/{odd}/one")
     staged_main = dataclasses.replace(staged(), final_path=f"/out/{odd}/one")
     end = ending(
@@ -73,7 +73,7 @@ def test_names_of_any_bytes_come_back_whole(store: Store, odd: str) -> None:
     assert (left.outputs, left.end) == ((staged_main,), end)
     store.end(claim.lease, end)
     assert store.artifacts("one") == [main]
-    assert store.units("one")[0].uri == f"/work/{odd}"
+    assert store.units("one")[0].uri == f"/units/{odd}"
     assert store.attempts("one")[0].log_path == f"/logs/{odd}"
 
 

@@ -197,7 +197,7 @@ def artifact(name: str = "main") -> Artifact:
 
 
 def unit(name: str = "0001", *, host: str | None = None, **more: Any) -> UnitRecord:
-    usual: dict[str, Any] = {"progress": 1.0, "uri": f"/work/{name}", "size_bytes": 5, "sha256": "cd" * 32}
+    usual: dict[str, Any] = {"progress": 1.0, "uri": f"/units/{name}", "size_bytes": 5, "sha256": "cd" * 32}
     return UnitRecord("encode", name, UnitState.COMMITTED, host=host, **{**usual, **more})
 
 
