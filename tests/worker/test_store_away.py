@@ -12,8 +12,8 @@ from unjam.errors import DiskFull, LeaseLost, StoreUnavailable, UnjamError
 from unjam.jobs.model import WorkerInfo
 from unjam.store import open_store
 from unjam.store.port import Store
+from unjam.supervise.faults import FaultPoints
 from unjam.worker.claim import Claims
-from unjam.worker.faults import FaultPoints
 from unjam.worker.reap import reap_loop
 from unjam.worker.renew import renew_loop, request_loop
 from unjam.worker.shared import WorkerState

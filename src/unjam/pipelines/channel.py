@@ -7,8 +7,25 @@ import threading
 from typing import Protocol
 
 from unjam.errors import LeaseLost, UnjamError
-from unjam.jobs.messages import Ack, Decoder, Message, Refused, Stop, encode
+from unjam.jobs.messages import (
+    Ack,
+    Decoder,
+    Finished,
+    Message,
+    PlanProposed,
+    Refused,
+    StageEnded,
+    Stop,
+    UnitCommitted,
+    encode,
+)
 from unjam.jobs.reasons import ReasonCode
+from unjam.supervise.faults import NOBODY_HELD, FaultPoints
+
+_BEFORE: dict[type[Message], str] = {
+    UnitCommitted: "unit_sealed", StageEnded: "stage_finished", Finished: "sealed",
+}  # fmt: skip
+"""Fault points of an attempt: it tells its worker of every step, so here all of them come by."""
 
 
 class Channel(Protocol):
@@ -28,14 +45,18 @@ class Channel(Protocol):
 class SocketChannel:
     """A channel over the SEQPACKET socket that the guardian passed on. Safe for several threads."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, name: str = "", faults: FaultPoints = NOBODY_HELD) -> None:
         self._sock = sock
+        self._name = name
+        self._faults = faults
         self._sock.setblocking(True)
         self._decoder = Decoder()
         self._lock = threading.RLock()
         self._stop: Stop | None = None
 
     def send(self, message: Message) -> None:
+        if (point := _BEFORE.get(type(message))) is not None:
+            self._faults.pass_by(point, self._name)
         with self._lock:
             try:
                 for packet in encode(message):
@@ -53,6 +74,8 @@ class SocketChannel:
                     continue
                 if isinstance(answer, Refused):
                     raise _refusal(answer)
+                if isinstance(message, PlanProposed):
+                    self._faults.pass_by("planned", self._name)
                 return answer
 
     def why_stopped(self) -> Stop | None:

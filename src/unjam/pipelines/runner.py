@@ -19,6 +19,7 @@ from unjam.pipelines import registry
 from unjam.pipelines.channel import SocketChannel
 from unjam.pipelines.context import Attempt, Context
 from unjam.pipelines.stage import Stopped
+from unjam.supervise.faults import FaultPoints
 
 EXIT_FAILED = 70
 EXIT_STOPPED = 75
@@ -26,8 +27,9 @@ EXIT_STOPPED = 75
 
 def main(payload: dict[str, Any], sock: socket.socket) -> int:
     """Entry point of every attempt (see supervise.launch.LaunchSpec). Returns the exit code."""
-    channel = SocketChannel(sock)
     attempt = attempt_from(payload)
+    faults = FaultPoints.from_environment()
+    channel = SocketChannel(sock, name=attempt.job_id, faults=faults)
     context = Context(attempt, channel)
 
     def on_term(_number: int, _frame: FrameType | None) -> None:
@@ -37,6 +39,7 @@ def main(payload: dict[str, Any], sock: socket.socket) -> int:
 
     signal.signal(signal.SIGTERM, on_term)
     try:
+        faults.pass_by("entered", attempt.job_id)
         run(context)
     except Stopped as stop:
         context.log(f"stopping: {stop}")

@@ -7,7 +7,7 @@ import ctypes
 import errno
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from unjam.errors import Conflict, OutputExists, UnjamError
@@ -57,14 +57,19 @@ def check_sealed(output: StagedOutput) -> None:
         os.close(fd)
 
 
-def publish(outputs: Iterable[StagedOutput], *, replace: bool) -> None:
+def publish(
+    outputs: Iterable[StagedOutput], *, replace: bool, passed: Callable[[str], None] = lambda _point: None
+) -> None:
     """Give every sealed file its final name, then fsync the folders. Idempotent: after a kill at any point
     the same call goes on where it stopped. Raises OutputExists when a name was taken meanwhile and may not be
-    replaced."""
+    replaced. `passed` hears of each fault point on the way."""
     folders: set[Path] = set()
     for output in outputs:
         _rename(output, replace=replace or output.kind == "manifest")
+        if not folders:
+            passed("first_renamed")
         folders.add(Path(output.final_path).parent)
+    passed("renamed")
     for folder in folders:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -80,7 +80,7 @@ class AttemptRun:
     async def run(self) -> None:
         """The attempt from claim to end. Never raises for what an attempt or a store can do."""
         try:
-            await self.state.faults.reach("claimed")
+            await self.state.faults.reach("claimed", self.job.id)
             go = await self._preflight()
             if go is not None:
                 await self._attempt(go)
@@ -141,6 +141,7 @@ class AttemptRun:
         try:
             spec = launch_spec(self.claim, self.state, go.output_path)
             await self._prepare(spec)
+            await self.state.faults.reach("prepared", self.job.id)
             tree = await self.state.launcher.launch(spec)
         except (LaunchFailed, OSError, UnjamError) as error:
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
@@ -148,10 +149,10 @@ class AttemptRun:
                 Ending(explain(cause).code, f"could not be started: {error}", Blame.JOB)
             )
             return
-        await self.state.faults.reach("hello")
+        await self.state.faults.reach("hello", self.job.id)
         talk = await self._begin(tree, spec)
         end = await self._until_gone(tree, talk)
-        await self.state.faults.reach("tree_gone")
+        await self.state.faults.reach("tree_gone", self.job.id)
         if self._lost or self.over:
             return
         if end.reason in ("lease", why.LEASE_LOST):
@@ -161,7 +162,7 @@ class AttemptRun:
         else:
             ending = ending_of(end, self._facts)
             await self._closing.badly(ending, end)
-        await self.state.faults.reach("ended")
+        await self.state.faults.reach("cleared", self.job.id)
 
     async def _prepare(self, spec: LaunchSpec) -> None:
         paths.make_folders(spec)
@@ -183,7 +184,7 @@ class AttemptRun:
             if isinstance(error, AWAY):
                 raise LeaseLost(f"its start could not be stored: {error}") from error
             raise
-        await self.state.faults.reach("begun")
+        await self.state.faults.reach("begun", self.job.id)
         talk = Conversation(
             self.state,
             self.claim,
@@ -198,7 +199,7 @@ class AttemptRun:
         tree.on_stuck = self._on_stuck
         self._tree, self.talk = tree, talk
         tree.go(self.lease_until)
-        await self.state.faults.reach("gone")
+        await self.state.faults.reach("gone", self.job.id)
         self.state.say(f"{self.label}: started (attempt {self.claim.attempt})")
         if self.state.draining:
             self.drain()  # asked while the guardian was being born

@@ -176,7 +176,7 @@ class Conversation:
         if isinstance(outcome, Refused):
             return outcome
         self._picture.unit_committed(message, now=boottime())
-        await self._state.faults.reach("unit_committed")
+        await self._state.faults.reach("unit_committed", self._claim.job.id)
         request = self._requested()
         return Ack(stop=request.value if request else None)
 

@@ -19,12 +19,12 @@ from unjam.store import open_listener, open_store
 from unjam.store.port import JobFilter, Store
 from unjam.store.url import shown
 from unjam.store.wakeup import Listener
+from unjam.supervise.faults import FaultPoints
 from unjam.supervise.identity import identity_of
 from unjam.supervise.limits import new_mark
 from unjam.supervise.portable import make_launcher
 from unjam.worker.claim import Claims
 from unjam.worker.drain import Drain
-from unjam.worker.faults import FaultPoints
 from unjam.worker.payload import RUNNER
 from unjam.worker.reap import reap_loop
 from unjam.worker.recovery import recover
@@ -64,6 +64,7 @@ class Worker:
             keeper_pidfd=keeper[0] if keeper else None,
             on_keeper_death=self._keeper_died,
             default_containment=cast(Literal["auto", "pidns", "tree"], settings.containment),
+            keep_guardians=options.slots or settings.slots,
         )
         self.state = WorkerState(
             id="w" + "".join(secrets.choice(_ALPHABET) for _ in range(9)),
@@ -141,6 +142,7 @@ class Worker:
         )
         ttl = self._settings.lease_ttl
         await self.state.line.do(lambda s: s.check_in(info, ttl=ttl))
+        self.state.info = info
 
     async def _recover(self) -> None:
         """Recovery comes before work: what a dead worker held is free before anything is claimed."""

@@ -41,7 +41,7 @@ async def publish_outputs(
             await in_thread(lambda: _check(outputs, replace=replace))
         except (UnjamError, OSError) as error:
             raise Refusal(_failure(error)) from error
-    await state.faults.reach("verified")
+    await state.faults.reach("verified", job.id)
     if outputs:
         if not await state.line.persist(lambda s: s.begin_publish(lease, outputs, end)):
             raise Refusal(
@@ -52,14 +52,20 @@ async def publish_outputs(
                     request=Request.CANCEL,
                 )
             )
-        await state.faults.reach("publishing")
+        await state.faults.reach("publishing", job.id)
         try:
             # No limit: a thread left to its fate here might rename long after the job was given to another.
-            await in_thread(lambda: files.publish(outputs, replace=replace), limit=None)
+            await in_thread(
+                lambda: files.publish(
+                    outputs, replace=replace, passed=lambda point: state.faults.pass_by(point, job.id)
+                ),
+                limit=None,
+            )
         except (UnjamError, OSError) as error:
             raise Refusal(_failure(error)) from error
-        await state.faults.reach("renamed")
+        await state.faults.reach("dir_synced", job.id)
     await state.line.persist(lambda s: s.end(lease, end))
+    await state.faults.reach("ended", job.id)
 
 
 def may_replace(job: Job) -> bool:

@@ -10,11 +10,12 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from unjam.jobs.model import Lease, WorkerInfo
 from unjam.printable import one_line
 from unjam.settings import Settings
+from unjam.supervise.faults import FaultPoints
 from unjam.supervise.linux import boottime
 from unjam.supervise.portable import AnyLauncher
-from unjam.worker.faults import FaultPoints
 from unjam.worker.storeline import StoreLine
 from unjam.worker.tokens import Tokens
 
@@ -38,10 +39,13 @@ class WorkerState:
     launcher: AnyLauncher
     tokens: Tokens
     faults: FaultPoints
+    info: WorkerInfo | None = None
+    """As it checked in."""
     clock_offset: float = 0.0
     """Store clock minus CLOCK_BOOTTIME."""
-    running: dict[str, AttemptRun] = field(default_factory=dict)
-    """By job id."""
+    running: dict[Lease, AttemptRun] = field(default_factory=dict)
+    """By lease, not by job: an attempt that cannot die keeps its slot, also when this very worker runs its job
+    again (INV-DEADLINE)."""
     draining: bool = False
     neighbours: tuple[str, ...] = ()
     """Wake-up paths of the other workers of this machine, as seen a moment ago."""
