@@ -45,6 +45,10 @@ class Duplicate(Conflict):
         self.job_id = job_id
 
 
+class PastReturn(Conflict):
+    """The job is publishing: it can only be rolled forward (INV-TORN)."""
+
+
 class StoreUnavailable(UnjamError):
     """The store cannot be opened, read or written: not reachable, not a database, of a newer schema."""
 

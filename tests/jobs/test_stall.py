@@ -88,9 +88,7 @@ def test_the_evidence_is_a_sentence_a_person_understands() -> None:
     assert clock.check(100).seconds_left == 20
 
 
-@pytest.mark.parametrize(
-    "limit", [stall.PROBE, stall.ENCODE, stall.mux(5_000_000_000), stall.transcribe_chunk(30)]
-)
+@pytest.mark.parametrize("limit", [stall.PROBE, stall.ENCODE, stall.mux(5_000_000_000)])
 def test_the_busy_limit_is_never_below_the_idle_one(limit: float) -> None:
     assert StallLimits.of(limit).busy_after == limit * BUSY_FACTOR
     assert StallLimits.of(limit, limit / 2).busy_after == limit

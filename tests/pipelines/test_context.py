@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from unjam.errors import InputBad, InputMissing, UsageError
+from unjam.jobs.messages import TokenReturned
 from unjam.pipelines.context import Context
 from unjam.pipelines.testing import MemoryChannel, local_context
 
@@ -95,3 +96,16 @@ def test_a_partial_result_says_why(tmp_path: Path) -> None:
     ctx.finish(None)
     assert channel.finished is not None
     assert channel.finished.partial == "19 of 20 variations"
+
+
+def test_a_nested_token_is_given_back_by_the_outermost_block_only(tmp_path: Path) -> None:
+    channel = MemoryChannel()
+    ctx = local_context(tmp_path, None, None, channel)
+    with ctx.token("gpu"):
+        with ctx.token("gpu"), ctx.token("disk"):
+            pass
+        assert [m for m in channel.sent if m.kind == "token_returned"] == [TokenReturned("disk")]
+    with pytest.raises(ValueError, match="inside"), ctx.token("gpu"):
+        raise ValueError("inside")
+    gpu = [m.kind for m in channel.sent if getattr(m, "name", "") == "gpu"]
+    assert gpu == ["token_wanted", "token_returned"] * 2

@@ -25,7 +25,7 @@ from tests.store.rig import (
     unit,
     worker,
 )
-from unjam.errors import Conflict, LeaseLost
+from unjam.errors import Conflict, LeaseLost, PastReturn
 from unjam.jobs.model import (
     ENDED,
     AttemptState,
@@ -293,3 +293,15 @@ def test_a_stale_fence_changes_nothing(store: Store, backend: Backend, write: st
             with pytest.raises(LeaseLost, match=lease.job_id):
                 WRITES[write](store, lease)
         assert backend.dump() == before, why
+
+
+def test_what_is_publishing_is_not_taken_back(store: Store, backend: Backend) -> None:
+    """INV-TORN: queued again it would find its own outputs in its way."""
+    lease = bring(store, "publishing")
+    assert lease is not None
+    before = backend.dump()
+    for state in (State.QUEUED, State.FAILED, State.SKIPPED):
+        with pytest.raises(PastReturn, match="rolled forward"):
+            store.unlease(lease, ending(state))
+    assert backend.dump() == before
+    store.end(lease, ending(State.SUCCEEDED))

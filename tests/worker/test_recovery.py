@@ -100,3 +100,55 @@ def test_an_expired_lease_in_the_middle_of_publishing_is_rolled_forward(world: W
     publish_half(world, claim)
     assert reap_expired(world.store, world.settings, HOST).finished == [claim.job.id]
     assert world.job(claim.job.id).state is State.SUCCEEDED
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
+def test_what_another_user_was_publishing_is_left_to_that_user(world: World) -> None:
+    """INV-LOST: two users of one machine share a store; one may not even look into the other's folder."""
+    claim = claimed_by_the_dead(world)
+    output = publish_half(world, claim)
+    world.root.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        done = recover(world.store, world.settings, HOST, patience=0.0)
+    finally:
+        os.seteuid(0)
+    assert done.still_owned == [claim.job.id]
+    assert "belong to another user" in done.left[0]
+    assert world.job(claim.job.id).phase is Phase.PUBLISHING
+    assert recover(world.store, world.settings, HOST).finished == [claim.job.id]
+    assert Path(output.final_path).read_bytes() == b"film"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
+def test_what_a_user_may_not_publish_any_more_fails_with_its_reason(world: World) -> None:
+    """INV-LOST: the files are this user's own, so nobody else will come for them."""
+    claim = claimed_by_the_dead(world)
+    output = publish_half(world, claim)
+    for path in (*world.root.parents, world.root):
+        if path.stat().st_mode & 0o005 != 0o005:
+            path.chmod(path.stat().st_mode | 0o055)
+    os.chown(output.staged_path, 65534, 65534)
+    os.seteuid(65534)
+    try:
+        done = recover(world.store, world.settings, HOST, patience=0.0)
+    finally:
+        os.seteuid(0)
+    assert done.set_aside == [claim.job.id]
+    reason = world.job(claim.job.id).reason
+    assert reason is not None
+    assert reason.code is ReasonCode.PERMISSION
+
+
+def test_force_does_not_queue_again_what_its_owner_began_to_publish(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-TORN: between the look and the taking its living owner passed the point of no return."""
+    world.file("a.mov")
+    world.submit(world.ask("a.mov", output_dir="out"))
+    claim = world.claim(world.worker())
+    [seen] = world.store.live_jobs()
+    publish_half(world, claim)
+    monkeypatch.setattr(world.store, "live_jobs", lambda host: [seen])
+    assert recover(world.store, world.settings, HOST, force=True).still_owned == [claim.job.id]
+    assert world.job(claim.job.id).phase is Phase.PUBLISHING

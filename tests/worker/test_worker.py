@@ -342,3 +342,15 @@ def test_a_bug_in_the_worker_ends_the_attempt_with_its_reason(tmp_path: Path) ->
         assert first.reason.code is ReasonCode.INTERNAL_ERROR
         assert "deadline must be positive" in first.reason.message
         assert c.wait(c.submit("test-note")).state is State.SUCCEEDED
+
+
+def test_a_worker_that_was_forgotten_by_mistake_checks_in_again(tmp_path: Path) -> None:
+    """INV-TRUTH: without its row nobody would see that it lives (a store restored from a backup)."""
+    with crew(tmp_path, lease_ttl=3.0, renew_every=0.3) as c:
+        process = c.start()
+        [before] = c.workers()
+        c.store.forget_worker(before.id)
+        wait_until(lambda: [w.id for w in c.workers()] == [before.id], 10, "it to check in again")
+        assert c.wait(c.submit("test-note")).state is State.SUCCEEDED
+        assert process.poll() is None
+        assert "internal error" not in c.log()

@@ -9,22 +9,14 @@ from dataclasses import dataclass
 # Seconds without an advance, by kind of stage. Source: stall complaints about and settings of Tdarr (5 min),
 # Immich, Unmanic and others: an alive process is not progress, a loading model is not a stall.
 PROBE = 30.0
-DOWNLOAD = 60.0
-UPLOAD = 120.0
 ENCODE = 120.0
 MODEL_LOAD = 300.0
-DIARISE = 600.0
 BUSY_FACTOR = 5.0
 """The busy limit where a stage names none: work that burns CPU gets five times as long, never for ever."""
 BUSY_SHARE = 0.02
 """Of one core: above it the tree counts as busy."""
 WINDOW = 10.0
 """Seconds over which CPU use is looked at."""
-
-
-def transcribe_chunk(chunk_seconds: float) -> float:
-    """Stall limit for recognising one chunk of audio on CPU."""
-    return 60.0 + 20.0 * chunk_seconds
 
 
 def mux(size_bytes: int) -> float:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,6 +66,7 @@ class Context:
         self._channel = channel
         self._published: list[_Published] = []
         self._parts = 0
+        self._held: Counter[str] = Counter()
         self._partial: str | None = None
         self._input_stamp: tuple[int, int, int] | None = None
         self.work = Path(attempt.work_dir)
@@ -137,12 +139,17 @@ class Context:
 
     @contextmanager
     def token(self, name: str) -> Iterator[None]:
-        """Hold a scarce thing of the machine (`gpu`) for the length of the block."""
-        self._channel.ask(TokenWanted(name))
+        """Hold a scarce thing of the machine (`gpu`) for the length of the block; blocks may be nested, and the
+        outermost gives it back."""
+        if not self._held[name]:
+            self._channel.ask(TokenWanted(name))
+        self._held[name] += 1
         try:
             yield
         finally:
-            self._channel.send(TokenReturned(name))
+            self._held[name] -= 1
+            if not self._held[name]:
+                self._channel.send(TokenReturned(name))
 
     # -- tools ----------------------------------------------------------------------------------------------
     def run(

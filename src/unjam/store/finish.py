@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from unjam.errors import Conflict
+from unjam.errors import Conflict, PastReturn
 from unjam.jobs.lifecycle import can, settle
 from unjam.jobs.model import (
     ENDED,
@@ -66,6 +66,9 @@ class Finishing(Base):
     def _finish(self, lease: Lease, end: AttemptEnd, kind: str) -> None:
         with self._db.write():
             hot = self._held(lease)
+            if kind == "unleased" and hot["phase"] == Phase.PUBLISHING:
+                # INV-TORN: its files may have their names already; queued again it would find them taken.
+                raise PastReturn(f"job {lease.job_id} is publishing: it is rolled forward, not taken back")
             now = self.now()
             state, reason = _outcome(hot, end)
             self._end_attempt(hot["seq"], lease.fence, end, now)

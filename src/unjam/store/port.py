@@ -191,7 +191,8 @@ class Store(Protocol):
 
     def unlease(self, lease: Lease, end: AttemptEnd) -> None:
         """Like `end`, for a claim that never started an attempt (skip, refused output, full disk before
-        the start) or an owner proven dead; same fence rules."""
+        the start) or an owner proven dead; same fence rules. Raises PastReturn for a job that is
+        publishing: that is rolled forward, or ended."""
 
     def live_jobs(self, host: str | None = None) -> list[Expired]:
         """Every job that holds a lease (of workers of `host`), with its owner: for recovery and reaping."""

@@ -82,14 +82,13 @@ class Claims:
     def _start(self, claim: Claim, lease_until: float) -> None:
         state = self._state
         run = AttemptRun(state, claim, lease_until)
-        state.running[claim.job.id] = run
+        state.running[claim.lease] = run
         task = asyncio.create_task(run.run(), name=f"attempt {claim.job.id}")
         self._runs.add(task)
 
         def over(done: asyncio.Task[None]) -> None:
             self._runs.discard(done)
-            if state.running.get(claim.job.id) is run:
-                del state.running[claim.job.id]
+            del state.running[claim.lease]
             state.woken.set()
             self._neighbours.poke()
             if not done.cancelled() and (error := done.exception()) is not None:

@@ -6,13 +6,14 @@ import asyncio
 
 from unjam.jobs.model import WorkerInfo
 from unjam.store.port import Store
-from unjam.worker.recovery import Recovery, alive, reap_expired, recover
+from unjam.worker.recovery import Recovery, is_gone, reap_expired, recover
 from unjam.worker.shared import WorkerState
 from unjam.worker.storeline import AWAY
 
 
 async def reap_loop(state: WorkerState) -> None:
     """Until cancelled: workers of this host that died, leases that ran out, watchers that vanished."""
+    told: set[str] = set()
     while True:
         await asyncio.sleep(max(1.0, state.settings.poll_every))
         try:
@@ -25,8 +26,11 @@ async def reap_loop(state: WorkerState) -> None:
         if found:
             state.say(f"recovered: {found.sentence()}")
             state.woken.set()
+        # What could not be done is tried every round, and said when it is new.
         for sentence in found.left:
-            state.say(sentence)
+            if sentence not in told:
+                state.say(sentence)
+        told = set(found.left)
         if left:
             state.say(f"{len(left)} job(s) paused: whoever watched them is gone")
             state.woken.set()
@@ -37,7 +41,8 @@ def _round(store: Store, state: WorkerState) -> tuple[list[WorkerInfo], Recovery
     host, settings = state.host, state.settings
     found = Recovery()
     workers = store.workers()
-    if any(w.host == host and not alive(w.identity) for w in workers):
+    now = store.now()
+    if any(is_gone(w, host, now) for w in workers):
         # No patience here: the next round is a second away.
         found.add(recover(store, settings, host, patience=0.0))
     if store.expired():

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unjam.errors import Conflict, LeaseLost, UnjamError
-from unjam.jobs.model import AttemptEnd, AttemptState, State, WorkerInfo
+from unjam.errors import Conflict, LeaseLost, NotPermitted, PastReturn, UnjamError
+from unjam.jobs.model import AttemptEnd, AttemptState, StagedOutput, State, WorkerInfo
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.jobs.retry import Blame, Ending, decide
 from unjam.settings import Settings
 from unjam.storage import publish as files
 from unjam.store.port import Expired, Store
-from unjam.supervise.identity import Identity, is_alive
+from unjam.supervise.identity import Identity, is_alive, of_this_boot
 from unjam.supervise.sweep import sweep
 from unjam.worker.ending import attempt_state_of
 from unjam.worker.paths import drop_parts, drop_work
@@ -65,8 +66,20 @@ class Recovery:
 
 
 def alive(identity: str | None) -> bool:
-    """Is the process of this stored identity alive on this host? Nobody is never alive."""
+    """May the process of this stored identity be alive? Nobody is never alive."""
     return identity is not None and is_alive(Identity.from_json(identity))
+
+
+def is_gone(worker: WorkerInfo, host: str, now: float) -> bool:
+    """Is this worker of this machine proven dead, or was it of another boot and silent for a whole lease?
+
+    Another boot id alone proves nothing: a machine that was cloned runs under our id too (INV-ONCE). What it
+    holds ends with its leases, and until then its row is left alone.
+    """
+    if worker.host != host:
+        return False
+    identity = Identity.from_json(worker.identity)
+    return not is_alive(identity) or (not of_this_boot(identity) and worker.expires_at <= now)
 
 
 def recover(
@@ -74,8 +87,9 @@ def recover(
 ) -> Recovery:
     """Free what dead owners of this host hold; with `force` what living ones hold too (they are fenced)."""
     done = Recovery()
-    dead = [w for w in store.workers() if w.host == host and not alive(w.identity)]
-    done.killed = _sweep_dead(dead)
+    now = store.now()
+    dead = [w for w in store.workers() if is_gone(w, host, now)]
+    done.killed = _sweep_dead([w for w in dead if not alive(w.identity)])
     gone: dict[str, bool] = {}
     for found in store.live_jobs(host):
         worker = found.worker
@@ -88,8 +102,6 @@ def recover(
             continue
         free(store, settings, host, found, done)
     for worker in dead:
-        if alive(worker.identity):
-            continue
         try:
             store.forget_worker(worker.id)
         except Conflict:
@@ -127,8 +139,9 @@ def free(store: Store, settings: Settings, host: str, found: Expired, done: Reco
             _roll_forward(store, settings, host, found, done)
         else:
             _unlease(store, found, done)
-    except LeaseLost:
-        done.still_owned.append(found.job.id)  # somebody else was faster
+    except (LeaseLost, PastReturn):
+        # Somebody else was faster, or its owner was (`--force`): the next round sees how far it got.
+        done.still_owned.append(found.job.id)
 
 
 def _unlease(store: Store, found: Expired, done: Recovery) -> None:
@@ -165,6 +178,14 @@ def _roll_forward(store: Store, settings: Settings, host: str, found: Expired, d
         try:
             files.publish(row.outputs, replace=may_replace(job))
         except (UnjamError, OSError) as error:
+            if isinstance(error, PermissionError | NotPermitted) and not all(_ours(o) for o in row.outputs):
+                # Two users of this machine may share a store: the owner of the files is able to publish them.
+                done.still_owned.append(job.id)
+                done.left.append(
+                    f"{job.id}: its files belong to another user, whose worker (or `unjam recover`) publishes "
+                    f"them: {error}"
+                )
+                continue
             code = error.code if isinstance(error, UnjamError) else ReasonCode.PERMISSION
             reason = Reason(code, f"could not be published: {error}")
             failed = AttemptEnd(AttemptState.FAILED, reason, State.FAILED, reason, job.counters)
@@ -174,6 +195,18 @@ def _roll_forward(store: Store, settings: Settings, host: str, found: Expired, d
             store.end(found.lease, row.end)
             drop_work(settings, job.id)
             done.finished.append(job.id)
+
+
+def _ours(output: StagedOutput) -> bool:
+    """May this user be expected to publish it? Told by the owner of the file, or of the nearest folder that
+    can be looked at."""
+    path = Path(output.staged_path)
+    for place in (path, *path.parents):
+        try:
+            return os.geteuid() in (0, place.stat().st_uid)
+        except OSError:
+            continue
+    return True
 
 
 def _sweep_dead(workers: Sequence[WorkerInfo], *, even_with_keeper: bool = False) -> int:

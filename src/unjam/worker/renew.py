@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
+from unjam.errors import NotFound
 from unjam.jobs.model import HeldLease
+from unjam.store.port import Store
 from unjam.worker.shared import WorkerState, boottime, wait_at_most
 from unjam.worker.storeline import AWAY
 
@@ -24,9 +27,9 @@ async def renew_once(state: WorkerState) -> None:
     """Extend all leases and the worker's own row; stop the attempts whose lease is gone."""
     ttl = state.settings.lease_ttl
     asked_at = boottime()
-    runs = {run.lease: run for run in state.running.values()}
+    runs = {lease: run for lease, run in state.running.items() if not run.over}
     draining = state.draining
-    await state.line.do(lambda s: s.heartbeat(state.id, ttl=ttl, draining=draining), urgent=True)
+    await state.line.do(lambda s: _beat(s, state, ttl=ttl, draining=draining), urgent=True)
     if not runs:
         return
     held = await state.line.do(lambda s: s.renew(state.id, list(runs), ttl=ttl), urgent=True)
@@ -38,6 +41,16 @@ async def renew_once(state: WorkerState) -> None:
             run.renewed(kept[lease], asked_at + ttl)
         else:
             run.lease_lost()
+
+
+def _beat(store: Store, state: WorkerState, *, ttl: float, draining: bool) -> None:
+    try:
+        store.heartbeat(state.id, ttl=ttl, draining=draining)
+    except NotFound:
+        # Forgotten by mistake, or by a store that was restored: without its row nobody sees that it lives.
+        if state.info is None:
+            raise
+        store.check_in(replace(state.info, draining=draining), ttl=ttl)
 
 
 async def request_loop(state: WorkerState) -> None:
@@ -56,6 +69,6 @@ async def request_loop(state: WorkerState) -> None:
 
 
 def deliver(state: WorkerState, held: HeldLease) -> None:
-    run = state.running.get(held.lease.job_id)
-    if run is not None and run.lease == held.lease:
+    run = state.running.get(held.lease)
+    if run is not None:
         run.request(held)
