@@ -143,7 +143,7 @@ def test_workers_check_in_beat_and_leave(store: Store, clock: Clock) -> None:
     assert there.draining
     store.check_out("worker-1")
     assert store.workers() == []
-    with pytest.raises(NotFound, match="check in again"):
+    with pytest.raises(NotFound, match="not checked in"):
         store.heartbeat("worker-1", ttl=TTL)
     store.check_out("worker-1")
     store.forget_worker("worker-1")

@@ -139,8 +139,8 @@ class Context:
 
     @contextmanager
     def token(self, name: str) -> Iterator[None]:
-        """Hold a scarce thing of the machine (`gpu`) for the length of the block; blocks may be nested, and the
-        outermost gives it back."""
+        """Hold a scarce thing of the machine (`gpu`) for the length of the block; blocks may be nested,
+        and the outermost gives it back."""
         if not self._held[name]:
             self._channel.ask(TokenWanted(name))
         self._held[name] += 1

@@ -182,8 +182,8 @@ def _roll_forward(store: Store, settings: Settings, host: str, found: Expired, d
                 # Two users of this machine may share a store: the owner of the files is able to publish them.
                 done.still_owned.append(job.id)
                 done.left.append(
-                    f"{job.id}: its files belong to another user, whose worker (or `unjam recover`) publishes "
-                    f"them: {error}"
+                    f"{job.id}: its files belong to another user, whose worker (or `unjam recover`) "
+                    f"publishes them: {error}"
                 )
                 continue
             code = error.code if isinstance(error, UnjamError) else ReasonCode.PERMISSION

@@ -44,8 +44,8 @@ class WorkerState:
     clock_offset: float = 0.0
     """Store clock minus CLOCK_BOOTTIME."""
     running: dict[Lease, AttemptRun] = field(default_factory=dict)
-    """By lease, not by job: an attempt that cannot die keeps its slot, also when this very worker runs its job
-    again (INV-DEADLINE)."""
+    """By lease, not by job: an attempt that cannot die keeps its slot, also when this very worker runs its
+    job again (INV-DEADLINE)."""
     draining: bool = False
     neighbours: tuple[str, ...] = ()
     """Wake-up paths of the other workers of this machine, as seen a moment ago."""
