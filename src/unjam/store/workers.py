@@ -19,9 +19,7 @@ class Staffing(Base):
         now = self.now()
         row = {"id": worker_id, "now": now, "expires_at": now + ttl, "draining": int(draining)}
         if not self._db.run("heartbeat", row):
-            raise NotFound(
-                f"worker {worker_id} is not checked in (forgotten by mistake, or the store was restored): check in again"
-            )
+            raise NotFound(f"worker {worker_id} is not checked in: forgotten by another one, or by a restore")
 
     def check_out(self, worker_id: str) -> None:
         with self._db.write():
