@@ -26,6 +26,7 @@ from unjam.supervise.mark import new_mark
 # Returns False, which is exit code 0, and is imported in every Python: nothing but the supervision is
 # measured.
 NO_OP = "operator:is_"
+PRELOAD = ("unjam.pipelines.runner",)
 
 
 def cpu_so_far(living: list[int]) -> float:
@@ -51,8 +52,8 @@ def measured(label: str, count: int, living: list[int]) -> Iterator[list[float]]
     print(f"{label:34} {cpu:6.2f} ms CPU   {statistics.median(walls) * 1e3:6.2f} ms wall (median of {count})")
 
 
-async def attempts(containment: Literal["tree", "pidns"], count: int, log: str) -> None:
-    launcher = Launcher(mark=new_mark(0))
+async def attempts(containment: Literal["tree", "pidns"], keep: int, count: int, log: str) -> None:
+    launcher = Launcher(mark=new_mark(0), base_preload=PRELOAD, keep_guardians=keep)
     await launcher.start()
     if containment == "pidns" and not launcher.pidns_possible:
         print("attempt, pidns: not possible here")
@@ -66,12 +67,13 @@ async def attempts(containment: Literal["tree", "pidns"], count: int, log: str) 
         log_path=log,
         cwd="/",
         env={},
-        preload=(),
+        preload=PRELOAD,
         containment=containment,
     )
     for _ in range(3):
         await one(launcher, spec)
-    with measured(f"attempt, {containment}", count, linux.children()) as walls:
+    how = "guardian kept" if keep else "all forked"
+    with measured(f"attempt, {containment}, {how}", count, linux.children()) as walls:
         for _ in range(count):
             began = time.perf_counter()
             await one(launcher, spec)
@@ -100,7 +102,8 @@ def main() -> None:
     bare_python(count)
     with tempfile.TemporaryDirectory() as folder:
         for containment in ("tree", "pidns"):
-            asyncio.run(attempts(containment, count, os.path.join(folder, "log")))
+            for keep in (0, 1):
+                asyncio.run(attempts(containment, keep, count, os.path.join(folder, "log")))
 
 
 if __name__ == "__main__":

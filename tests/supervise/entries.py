@@ -111,6 +111,16 @@ def count_terms(payload: Payload, channel: socket.socket) -> int:
     return 0
 
 
+def leave_daemons(_payload: Payload, _channel: socket.socket) -> int:
+    subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execve("/bin/sleep", ["/bin/sleep", "600"], {})
+        os._exit(0)
+    return 0
+
+
 def leave_on_term(_payload: Payload, channel: socket.socket) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(5))
     channel.send(b"up")

@@ -51,7 +51,7 @@ def test_the_status_of_each_child_is_told() -> None:
         child = subprocess.Popen(["/bin/sh", "-c", "exit 7"])
         wait_until(lambda: state_of(child.pid) == "Z", what="the end of the child")
         seen: dict[int, int] = {}
-        kill.kill_my_children(seen.__setitem__)
+        kill.kill_my_children(lambda pid, status, _used: seen.__setitem__(pid, status))
         assert {pid: os.waitstatus_to_exitcode(status) for pid, status in seen.items()} == {child.pid: 7}
 
     in_subreaper(check)

@@ -113,7 +113,7 @@ class Keeper:
                     self._hand_on(number)
         kill.reap_all(self._on_reap)
 
-    def _on_reap(self, pid: int, status: int) -> None:
+    def _on_reap(self, pid: int, status: int, _used: object) -> None:
         if pid == self._child:
             self._wait_status = status
 

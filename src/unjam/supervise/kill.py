@@ -11,11 +11,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
+from resource import struct_rusage
 
 from unjam.supervise import linux
 
-OnReap = Callable[[int, int], None]
-"""Called with (pid, wait status) of each child that was reaped."""
+OnReap = Callable[[int, int, struct_rusage], None]
+"""Called with (pid, wait status, what it and those it waited for used) of each child that was reaped."""
 
 PATIENT_ROUNDS = (
     50  # rounds without a pause: a hopper lives 1 ms, so the first rounds must be faster than it is
@@ -26,13 +27,21 @@ def reap_all(on_reap: OnReap | None = None) -> bool:
     """Reap every dead child. True when no child is left at all (ECHILD)."""
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, used = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return True
         if pid == 0:
             return False
         if on_reap:
-            on_reap(pid, status)
+            on_reap(pid, status, used)
+
+
+def reap(pid: int, options: int = 0) -> None:
+    """Reap one child. That somebody else's loop over all children came first is no harm."""
+    try:
+        os.waitpid(pid, options)
+    except ChildProcessError:
+        return
 
 
 def strike(pids: Iterable[int], number: int = signal.SIGKILL) -> set[int]:

@@ -1,7 +1,9 @@
 """The worker's side: starts attempts under guardians, and ends what a killed guardian left behind."""
 
 import asyncio
+import functools
 import os
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +12,7 @@ from unjam.supervise import kill, linux, protocol
 from unjam.supervise.limits import Limits
 from unjam.supervise.mark import get_mark
 from unjam.supervise.nursery import ZygoteProcess
+from unjam.supervise.pool import GuardianPool, IdleGuardian
 from unjam.supervise.tree import Tree
 from unjam.supervise.values import Containment, LaunchFailed, Started, Stuck, TreeEnd, Usage
 
@@ -28,6 +31,7 @@ __all__ = [
 
 LAUNCH_TRIES = 5  # nothing has run, so another try is free; a zygote that dies so often has a reason
 LAUNCH_TIMEOUT = 60.0  # seconds for a zygote to import its modules and fork; torch on a cold disk takes ten
+REUSE_TIMEOUT = 5.0  # seconds for an idle guardian to answer; it needs one millisecond, unless it is frozen
 QUIET_ROUNDS = 3  # empty looks in a row before a sweep ends: one look misses who is just being reparented
 STUCK_AFTER = 2.0  # seconds after SIGKILL until what is left counts as stuck
 
@@ -60,7 +64,10 @@ class LaunchSpec:
 
 class Launcher:
     """One per worker process. All methods belong to the event loop's thread, which must be the main
-    thread."""
+    thread.
+
+    keep_guardians: how many guardians may wait for another attempt after theirs has ended by itself.
+    """
 
     def __init__(
         self,
@@ -70,8 +77,11 @@ class Launcher:
         keeper_pidfd: int | None = None,
         on_keeper_death: Callable[[], None] | None = None,
         default_containment: Literal["auto", "pidns", "tree"] = "auto",
+        keep_guardians: int = 0,
     ) -> None:
         self._mark = mark
+        self._keep = keep_guardians > 0
+        self._pool = GuardianPool(keep_guardians)
         self._base_preload = base_preload
         self._keeper_pidfd = keeper_pidfd
         self._on_keeper_death = on_keeper_death
@@ -119,6 +129,7 @@ class Launcher:
             tree.kill("closing")
         for tree in trees:
             await tree.done()
+        self._pool.close()
         for zygote in list(self._zygotes.values()):
             zygote.kill_and_reap()
         await asyncio.gather(*self._sweeps)
@@ -143,31 +154,77 @@ class Launcher:
             "isolation": spec.isolation,
             "containment": "pidns" if wanted != "tree" and self.pidns_possible else "tree",
             "insist": wanted == "pidns",
+            "keep": self._keep,
         }
 
     async def _try_launch(self, spec: LaunchSpec, request: protocol.Message) -> Tree | None:
-        """None when the zygote or the newborn guardian died: the launch may be tried again."""
+        """None when the zygote or the guardian died before it began: the launch may be tried again."""
         try:
             log = os.open(spec.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise LaunchFailed(f"log {spec.log_path}: {error.strerror}") from error
-        ctl, guardian_ctl = protocol.pair()
         channel, attempt_channel = protocol.pair()
-        zygote = self._zygote(spec.preload)
-        tree = Tree(spec.limits, ctl, channel)
+        idle = self._pool.take(spec.preload)
+        try:
+            given = (attempt_channel.fileno(), log)
+            if idle is not None:
+                return await self._reuse(idle, self._tree(spec, idle.ctl, channel, idle), request, given)
+            ctl, guardian_ctl = protocol.pair()
+            return await self._fork(spec, self._tree(spec, ctl, channel), request, guardian_ctl, given)
+        finally:
+            attempt_channel.close()
+            os.close(log)
+
+    def _tree(
+        self,
+        spec: LaunchSpec,
+        ctl: socket.socket,
+        channel: socket.socket,
+        guardian: IdleGuardian | None = None,
+    ) -> Tree:
+        keep = functools.partial(self._pool.put, spec.preload)
+        tree = Tree(spec.limits, ctl, channel, guardian=guardian, on_idle=keep)
         tree.on_orphaned = self._on_orphaned
         tree.on_ended = self._trees.discard
         self._trees.add(tree)
+        return tree
+
+    async def _fork(
+        self,
+        spec: LaunchSpec,
+        tree: Tree,
+        request: protocol.Message,
+        guardian_ctl: socket.socket,
+        given: tuple[int, int],
+    ) -> Tree | None:
+        zygote = self._zygote(spec.preload)
         try:
-            await zygote.request(request, (guardian_ctl.fileno(), attempt_channel.fileno(), log))
+            await zygote.request(request, (guardian_ctl.fileno(), *given))
         except (BrokenPipeError, ConnectionResetError):
-            zygote.kill()  # it does not listen any more; the sockets that close below end this try
+            zygote.kill()  # it does not listen any more; the socket that closes below ends this try
         finally:
-            # Our copies must go before we listen, or a zygote's death would never show as the end of `ctl`.
+            # Ours must go before we listen, or a zygote's death would never show as the end of `ctl`.
             guardian_ctl.close()
-            attempt_channel.close()
-            os.close(log)
         return await self._await_hello(tree, zygote)
+
+    async def _reuse(
+        self, idle: IdleGuardian, tree: Tree, request: protocol.Message, given: tuple[int, int]
+    ) -> Tree | None:
+        """None when it was dead, just leaving or frozen: nothing ran, and another is asked."""
+        try:
+            protocol.send(idle.ctl, request, given)
+            async with asyncio.timeout(REUSE_TIMEOUT):
+                if await tree.hello():
+                    return tree
+                await tree.done()
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError, TimeoutError):
+            tree.kill_guardian()
+            await tree.done()
+        except asyncio.CancelledError:
+            tree.abandon()
+            raise
+        tree.channel.close()
+        return None
 
     async def _await_hello(self, tree: Tree, zygote: ZygoteProcess) -> Tree | None:
         try:

@@ -96,6 +96,16 @@ def unshare(flags: int) -> None:
         raise _fail("unshare")
 
 
+def leave_new_pid_namespace() -> bool:
+    """After unshare(CLONE_NEWPID): the next child is born in our own namespace again. Needed before the next
+    unshare, which is refused while the two differ. False where the system does not let us."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return bool(_libc.setns(own, CLONE_NEWPID) == 0)
+    finally:
+        os.close(own)
+
+
 def mount(source: bytes, target: bytes, kind: bytes | None, flags: int) -> None:
     if _libc.mount(source, target, kind, ctypes.c_ulong(flags), None) != 0:
         raise _fail(f"mount {target.decode()}")

@@ -144,6 +144,7 @@ class GroupLauncher:
         keeper_pidfd: int | None = None,
         on_keeper_death: Callable[[], None] | None = None,
         default_containment: Literal["auto", "pidns", "tree"] = "auto",
+        keep_guardians: int = 0,
     ) -> None:
         if default_containment == "pidns":
             raise LaunchFailed("a PID namespace was asked for, but this system has none")
@@ -195,6 +196,7 @@ def make_launcher(
     keeper_pidfd: int | None = None,
     on_keeper_death: Callable[[], None] | None = None,
     default_containment: Literal["auto", "pidns", "tree"] = "auto",
+    keep_guardians: int = 0,
 ) -> Launcher | GroupLauncher:
     """The strongest launcher that this system allows."""
     kind = Launcher if sys.platform == "linux" and hasattr(os, "pidfd_open") else GroupLauncher
@@ -204,6 +206,7 @@ def make_launcher(
         keeper_pidfd=keeper_pidfd,
         on_keeper_death=on_keeper_death,
         default_containment=default_containment,
+        keep_guardians=keep_guardians,
     )
 
 

@@ -13,6 +13,7 @@ from unjam.supervise import linux, protocol
 from unjam.supervise.clocks import LEASE_KILL_MARGIN
 from unjam.supervise.identity import Identity, identity_of
 from unjam.supervise.limits import Limits
+from unjam.supervise.pool import IdleGuardian
 from unjam.supervise.values import LaunchFailed, Started, Stuck, TreeEnd, Usage
 
 OVERDUE_SLACK = 0.5  # seconds a guardian may be late (worst seen on a machine under load 20: 0.24)
@@ -24,9 +25,20 @@ class Tree:
 
     identity: the guardian's. Store it, then call `go`: nothing of the attempt runs before.
     channel: the worker's end of a SEQPACKET pair, non-blocking; the attempt has the other. Yours to close.
+    guardian: one that has served before; without it a new one announces itself over `ctl`.
+    on_idle: takes the guardian over when the attempt is gone and it can serve again; without it no guardian
+        is asked to stay.
     """
 
-    def __init__(self, limits: Limits, ctl: socket.socket, channel: socket.socket) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        ctl: socket.socket,
+        channel: socket.socket,
+        *,
+        guardian: IdleGuardian | None = None,
+        on_idle: Callable[[IdleGuardian], None] | None = None,
+    ) -> None:
         self.channel = channel
         self.usage: Usage | None = None
         self.on_usage: Callable[[Usage], None] | None = None
@@ -54,6 +66,10 @@ class Tree:
         self._timer: asyncio.TimerHandle | None = None
         ctl.setblocking(False)
         channel.setblocking(False)
+        self._on_idle = on_idle
+        if guardian is not None:
+            self.pid, self._pidfd, self._identity = guardian.identity.pid, guardian.pidfd, guardian.identity
+            self._loop.add_reader(self._pidfd, self._on_guardian_dead)
         self._loop.add_reader(ctl, self.drain)
 
     # -- what the worker asks ------------------------------------------------------------------------------
@@ -121,6 +137,11 @@ class Tree:
     def failure(self) -> str:
         return self._lost
 
+    def kill_guardian(self) -> None:
+        """For one that does not answer. Before `go` it has nothing below it."""
+        if self._pidfd >= 0:
+            linux.send_pidfd(self._pidfd, signal.SIGKILL)
+
     def drain(self) -> None:
         """Take every message that is there."""
         while not self._gone:
@@ -155,7 +176,7 @@ class Tree:
             case "forked" | "hello" as event:
                 self._meet(message["pid"])
                 if event == "hello" and not self._hello.done():
-                    self._identity = identity_of(message["pid"])
+                    self._identity = self._identity or identity_of(message["pid"])
                     self._hello.set_result(self._identity is not None)
             case "failed":
                 self._lost = message["reason"]
@@ -177,6 +198,16 @@ class Tree:
             case "done":
                 self._lost = self._lost or message["failure"] or message["reason"] or "ended before it began"
                 self._end = _end_of(message)
+                if message["stays"]:
+                    self._let_go(self._end)
+
+    def _let_go(self, end: TreeEnd) -> None:
+        """The tree is gone and its guardian lives on: whoever keeps the idle ones has it now."""
+        self._loop.remove_reader(self._pidfd)
+        assert self._on_idle is not None, "it was not asked to stay"
+        guardian, self._pidfd = IdleGuardian(self._ctl, self._pidfd, self.identity), -1
+        self._finish(end, ctl_stays=True)
+        self._on_idle(guardian)
 
     def report_stuck(self, pids: tuple[int, ...], states: tuple[str, ...]) -> None:
         if self.on_stuck:
@@ -198,6 +229,8 @@ class Tree:
 
     def _on_guardian_dead(self) -> None:
         self.drain()
+        if self._pidfd < 0:
+            return  # its last word was that it stays: whoever has it now sees its death too
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         self._pidfd = -1
@@ -217,11 +250,12 @@ class Tree:
             if tries and linux.proc_stat(self.pid) is not None:
                 self._loop.call_later(0.01, self._reap, tries - 1)
 
-    def _finish(self, end: TreeEnd) -> None:
+    def _finish(self, end: TreeEnd, *, ctl_stays: bool = False) -> None:
         if not self._gone:
             self._loop.remove_reader(self._ctl)
             self._gone = True
-        self._ctl.close()
+        if not ctl_stays:
+            self._ctl.close()
         if self._timer:
             self._timer.cancel()
         if not self._hello.done():
@@ -264,7 +298,7 @@ class Tree:
             return
         if why in ("deadline", "lease"):
             self._asked = self._asked or why
-        linux.send_pidfd(self._pidfd, signal.SIGKILL)
+        self.kill_guardian()
 
     def _send(self, message: protocol.Message) -> None:
         """A guardian that does not read is frozen or dead: the clock above and its pidfd deal with that, not

@@ -98,13 +98,9 @@ class Zygote:
         try:
             pid = os.fork()
             if pid == 0:
-                # Copies left open here would hide the zygote's end from the worker, and the log's from its
-                # reader.
+                # A copy left open here would hide the zygote's end from the worker.
                 self._sock.close()
-                os.dup2(log, 1)
-                os.dup2(log, 2)
-                os.close(log)
-                Guardian(request, ctl, channel, self._worker).run()
+                Guardian(ctl, self._worker).run(request, channel, log)
             # Before we exit means before the guardian is adopted: a sweep never takes it for an orphan.
             _tell(ctl, {"ev": "forked", "pid": pid})
         except OSError as error:

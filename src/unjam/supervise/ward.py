@@ -1,0 +1,321 @@
+"""One attempt in a guardian's care: waits for go, starts the tree, keeps its clocks alone, ends it to the
+last process.
+
+It trusts nobody to be awake: a frozen worker changes neither the deadline nor the end of the lease, and a
+dead one ends the tree within milliseconds.
+"""
+
+import os
+import resource
+import select
+import signal
+import socket
+import traceback
+from typing import Any, NoReturn
+
+from unjam.supervise import attempt, kill, linux, nsinit, protocol
+from unjam.supervise.clocks import Clocks
+from unjam.supervise.usage import sample_tree
+
+SAMPLE_SECONDS = 1.0
+SAMPLE_SECONDS_NEAR_LIMIT = 0.1
+NEAR_LIMIT = 0.8  # share of memory_bytes above which sampling is ten times faster
+KILL_LIMIT = 2.0  # seconds after SIGKILL until what is left counts as stuck (uninterruptible sleep)
+
+_HELD_BACK = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCONT}
+
+
+class _Unstarted(Exception):
+    """Nothing of the attempt ran; the worker has been told why."""
+
+
+class Ward:
+    """Life of one attempt as its guardian sees it.
+
+    worker: pidfd of the worker.
+    """
+
+    def __init__(self, request: dict[str, Any], ctl: socket.socket, channel_fd: int, worker: int) -> None:
+        self._request = request
+        self._ctl = ctl
+        self._channel_fd = channel_fd
+        self._worker = worker
+        limits = request["limits"]
+        self._grace: float = limits["grace"]
+        self._memory: int | None = limits["memory_bytes"]
+        self._clocks = Clocks(limits["deadline"], self._grace)
+        self._top = 0  # our child: the attempt, or PID 1 of its namespace
+        self._top_fd = -1
+        self._report_fd = -1  # where PID 1 of the namespace tells how the attempt ended
+        self._status: int | None = None
+        self._announced = False
+        self._killed = 0
+        self._reason: str | None = None
+        self._peak = 0
+        self._cpu = 0.0
+        self._reaped_cpu = 0.0  # of this attempt: RUSAGE_CHILDREN has all the guardian ever reaped
+        self._over_memory = False
+
+    def guard(self) -> bool:
+        """From hello to the proof that nothing of the tree is left. True: this guardian may take another.
+
+        Only after an attempt that ended by itself: whoever had to be ended is the reason for a clean start.
+        """
+        self._say({"ev": "hello", "pid": os.getpid()})
+        try:
+            self._wait_for_go()
+            self._start()
+        except _Unstarted:
+            return False
+        self._watch()
+        return self._end()
+
+    # -- before the attempt --------------------------------------------------------------------------------
+
+    def _wait_for_go(self) -> None:
+        """The worker stores our identity first, so nothing ever runs that its store does not know."""
+        poller = select.poll()
+        poller.register(self._ctl, select.POLLIN)
+        poller.register(self._worker, select.POLLIN)
+        while True:
+            ready = dict(poller.poll())
+            message, _ = protocol.receive(self._ctl) if self._worker not in ready else (None, [])
+            if message is None:
+                os._exit(0)
+            if message["op"] == "go":
+                self._clocks.go(message["lease_until"], linux.boottime())
+                return
+            if message["op"] in ("abandon", "stop", "kill"):
+                self._finish_unstarted(message.get("reason") or "abandoned")
+
+    def _finish_unstarted(self, reason: str, failure: str | None = None) -> NoReturn:
+        self._reason = reason
+        self._say_done(failure)
+        raise _Unstarted
+
+    def _start(self) -> None:
+        overdue = self._clocks.act(linux.boottime())
+        if overdue.ask is not None:
+            self._finish_unstarted(overdue.ask, "the lease was over before the attempt began")
+        containment = self._request["containment"]
+        if containment == "pidns":
+            try:
+                linux.unshare(linux.CLONE_NEWPID)
+            except OSError as error:
+                if self._request["insist"]:
+                    self._finish_unstarted("start_failed", str(error))
+                containment = "tree"  # out of namespaces just now: the tree is still ours without one
+        self._request["containment"] = containment
+        try:
+            self._fork()
+        except OSError as error:
+            self._finish_unstarted("start_failed", f"fork: {error.strerror}")
+
+    def _fork(self) -> None:
+        me = os.pidfd_open(os.getpid())
+        inside = self._request["containment"] == "pidns"
+        report_read, report_write = os.pipe() if inside else (-1, -1)
+        # Held back until the child has its handlers: a stop that comes this early must not be lost.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._become_child(me, report_read, report_write)
+            except BaseException:  # noqa: BLE001 - the child's last words
+                traceback.print_exc()
+            finally:
+                os._exit(72)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(me)
+        # Ours must go, or the worker would never see the channel's end.
+        os.close(self._channel_fd)
+        self._top, self._top_fd = pid, os.pidfd_open(pid)
+        if inside:
+            os.close(report_write)
+            self._report_fd = report_read
+        else:
+            self._announce(pid)
+
+    def _become_child(self, guardian: int, report_read: int, report_fd: int) -> NoReturn:
+        linux.die_with(guardian)
+        os.setsid()
+        self._ctl.close()
+        os.close(self._worker)
+        if report_fd >= 0:
+            os.close(report_read)
+            # Here and not in the guardian: with this /proc it could not see its own children any more.
+            linux.mount_private_proc()
+            child = os.fork()
+            if child:
+                os.close(self._channel_fd)
+                nsinit.serve(child, report_fd)
+            os.setsid()
+            os.close(report_fd)
+        os.close(guardian)
+        attempt.run(self._request, self._channel_fd)
+
+    def _announce(self, pid: int) -> None:
+        self._announced = True
+        self._say(
+            {"ev": "started", "pid": pid, "containment": self._request["containment"], "at": linux.boottime()}
+        )
+
+    # -- while it runs -------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Returns when the attempt has ended or must be killed now."""
+        poller = select.poll()
+        for fd in (self._ctl.fileno(), self._worker, self._top_fd):
+            poller.register(fd, select.POLLIN)
+        if self._report_fd >= 0:
+            poller.register(self._report_fd, select.POLLIN)
+        next_sample = linux.boottime() + (
+            SAMPLE_SECONDS if self._memory is None else SAMPLE_SECONDS_NEAR_LIMIT
+        )
+        while self._status is None:
+            now = linux.boottime()
+            verdict = self._clocks.act(now)
+            if verdict.ask is not None:
+                self._ask_to_end(verdict.ask)
+            if verdict.kill:
+                return
+            wait = max(0.0, min(verdict.next_at, next_sample) - now)
+            ready = dict(poller.poll(int(wait * 1000) + 1))
+            if self._worker in ready:
+                self._reason = self._reason or "worker_died"
+                return
+            if self._ctl.fileno() in ready and not self._obey():
+                return
+            if self._report_fd in ready and not self._announced:
+                poller.unregister(self._report_fd)
+                self._announce_inside()
+            if self._top_fd in ready:
+                return
+            if linux.boottime() >= next_sample:
+                next_sample = linux.boottime() + self._sample()
+                if self._over_memory:
+                    self._reason = self._reason or "memory"
+                    return
+                kill.reap_all(self._on_reap)  # adopted orphans that ended by themselves
+
+    def _announce_inside(self) -> None:
+        """PID 1 has forked the attempt: its first child, whose number out here only /proc knows."""
+        inside = linux.children(self._top)
+        self._announce(inside[0] if inside else self._top)
+
+    def _obey(self) -> bool:
+        """One message of the worker. False: kill now."""
+        message, _ = protocol.receive(self._ctl)
+        if message is None:
+            self._reason = self._reason or "worker_died"
+            return False
+        match message["op"]:
+            case "renew":
+                self._clocks.renew(message["lease_until"])
+            case "stop":
+                grace = message["grace"]
+                self._clocks.stop(linux.boottime(), self._grace if grace is None else grace)
+                self._ask_to_end(message["reason"])
+            case "kill":
+                self._reason = self._reason or message["reason"]
+                return False
+        return True
+
+    def _ask_to_end(self, reason: str) -> None:
+        """TERM, then CONT for a stopped one. Once: a second TERM makes ffmpeg drop the file's trailer."""
+        if self._reason is not None:
+            return
+        self._reason = reason
+        linux.send_pidfd(self._top_fd, signal.SIGTERM)
+        linux.send_pidfd(self._top_fd, signal.SIGCONT)
+
+    def _sample(self) -> float:
+        """Tell the worker what the tree uses; returns seconds until the next sample."""
+        cpu, rss, processes = sample_tree(os.getpid(), uncounted=self._top if self._report_fd >= 0 else 0)
+        # A child whose parent ignores SIGCHLD takes its time with it: never let the total go back.
+        self._cpu = max(self._cpu, cpu + self._reaped_cpu)
+        self._peak = max(self._peak, rss)
+        self._say(
+            {"ev": "usage", "cpu": self._cpu, "rss": rss, "processes": processes, "at": linux.boottime()},
+            socket.MSG_DONTWAIT,
+        )
+        if self._memory is None:
+            return SAMPLE_SECONDS
+        self._over_memory = rss > self._memory
+        return SAMPLE_SECONDS_NEAR_LIMIT if rss > NEAR_LIMIT * self._memory else SAMPLE_SECONDS
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def _on_reap(self, pid: int, status: int, used: resource.struct_rusage) -> None:
+        self._reaped_cpu += used.ru_utime + used.ru_stime
+        self._peak = max(self._peak, used.ru_maxrss * 1024)
+        if pid == self._top:
+            self._status = status
+
+    def _end(self) -> bool:
+        """Kill to ECHILD (INV-ORPHAN), however long the kernel takes; then, and only then, say done."""
+        if self._reason is not None:
+            self._say({"ev": "killing"}, socket.MSG_DONTWAIT)
+        while True:
+            gone, hit = kill.kill_my_children(self._on_reap, KILL_LIMIT)
+            self._killed = max(self._killed, hit)
+            if gone:
+                break
+            left = [(pid, stat.state) for pid in linux.descendants() if (stat := linux.proc_stat(pid))]
+            self._say(
+                {"ev": "stuck", "pids": [pid for pid, _ in left], "states": [state for _, state in left]},
+                socket.MSG_DONTWAIT,
+            )
+        if self._report_fd >= 0:
+            self._status = self._status_inside()
+            os.close(self._report_fd)
+        os.close(self._top_fd)
+        stays = self._may_stay()
+        self._say_done(None, stays)
+        return stays
+
+    def _may_stay(self) -> bool:
+        if not self._request["keep"] or self._reason is not None:
+            return False
+        return self._request["containment"] != "pidns" or linux.leave_new_pid_namespace()
+
+    def _status_inside(self) -> int:
+        """How the attempt ended, told by PID 1; or how PID 1 itself failed; if it was killed, so was the
+        attempt."""
+        status = nsinit.read_status(self._report_fd)
+        if status is not None:
+            return status
+        if self._status is not None and os.WIFEXITED(self._status):
+            self._reason = self._reason or "start_failed"
+            return self._status
+        return signal.SIGKILL
+
+    def _say_done(self, failure: str | None, stays: bool = False) -> None:
+        done = {
+            "ev": "done",
+            "status": self._status,
+            "reason": self._reason,
+            "killed": self._killed,
+            "cpu": max(self._cpu, self._reaped_cpu),
+            "peak": self._peak,
+            "failure": failure,
+            "stays": stays,
+        }
+        # A frozen worker may have left the socket full. The end must reach it: wait for room, or for its
+        # death.
+        poller = select.poll()
+        poller.register(self._ctl, select.POLLOUT)
+        poller.register(self._worker, select.POLLIN)
+        while self._worker not in dict(poller.poll()):
+            if self._say(done, socket.MSG_DONTWAIT):
+                return
+
+    def _say(self, message: protocol.Message, flags: int = 0) -> bool:
+        """False when the worker's socket is full. A dead worker is not news here: its pidfd tells."""
+        try:
+            protocol.send(self._ctl, message, flags=flags)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
