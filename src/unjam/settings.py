@@ -181,6 +181,10 @@ class Settings:
         derived: dict[str, Any] = {"home": home}
         if not self.store:
             derived["store"] = sqlite_url(home / "unjam.db")
+    host_id: str = field(
+        default="",
+        metadata=_rule("what tells this machine from the others of a store; else its machine id", _text),
+    )
         for name, folder in (("work_root", "work"), ("log_root", "logs")):
             if getattr(self, name) is _DERIVED:
                 derived[name] = home / folder

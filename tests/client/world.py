@@ -1,7 +1,6 @@
 """A store of its own with an owner for jobs that may be alive, dead or silent."""
 
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from unjam.jobs.model import AttemptEnd, AttemptState, Capacity, Claim, Job, Sta
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.settings import Settings
 from unjam.store import open_store
+from unjam.supervise.host import host_id
 from unjam.supervise.identity import Identity, boot_id, identity_of
 
 PIPELINES = ("convert", "exec")
@@ -23,6 +23,7 @@ class World:
         self.root = root
         self.settings = Settings(home=root / "home", slots=4)
         self.settings.home.mkdir()
+        self.here = host_id(self.settings.home)
         self.skew = 0.0
         self.store = open_store(self.settings.store)
 
@@ -50,12 +51,13 @@ class World:
     def worker(self, *, alive: bool = True, ttl: float = 30, **fields: Any) -> WorkerInfo:
         me = identity_of(os.getpid())
         assert me is not None
-        # A process of this boot that can never have lived: pids begin at 1 and ticks at 0.
-        gone = Identity(boot_id(), 2**22 + 1, 1, 1)
+        # A process that can never have lived: pids begin at 1 and ticks at 0.
+        elsewhere = fields.get("host", self.here) != self.here
+        gone = Identity("another boot" if elsewhere else boot_id(), 2**22 + 1, 1, 1)
         worker = WorkerInfo(
             **{
                 "id": new_id("w"),
-                "host": socket.gethostname(),
+                "host": self.here,
                 "identity": (me if alive else gone).to_json(),
                 "keeper_identity": None,
                 "mark": 1,

@@ -1,7 +1,6 @@
 """Recovery meets a world that does not hold still: trees that die slowly, folders that went read-only."""
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,6 @@ from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.storage.staging import part_path
 from unjam.supervise.identity import identity_of
 from unjam.worker.recovery import Recovery, free, reap_expired, recover
-
-HOST = socket.gethostname()
 
 
 @pytest.fixture
@@ -38,10 +35,10 @@ def test_a_dead_workers_tree_that_still_dies_is_left_for_the_next_round(world: W
         identity = identity_of(guardian.pid)
         assert identity is not None
         world.store.begin(claim.lease, identity=identity.to_json(), pid=guardian.pid, log_path="log")
-        assert recover(world.store, world.settings, HOST, patience=0.0).still_owned == [claim.job.id]
+        assert recover(world.store, world.settings, world.here, patience=0.0).still_owned == [claim.job.id]
         assert world.job(claim.job.id).state is State.RUNNING
         guardian.kill()
-    assert recover(world.store, world.settings, HOST, patience=0.0).requeued == [claim.job.id]
+    assert recover(world.store, world.settings, world.here, patience=0.0).requeued == [claim.job.id]
     assert world.store.workers() == []
 
 
@@ -57,7 +54,7 @@ def test_an_output_folder_that_went_read_only_keeps_no_job(
         raise OSError(30, "Read-only file system", str(path))
 
     monkeypatch.setattr(os, "unlink", refused)  # a read-only mount needs root
-    done = recover(world.store, world.settings, HOST)
+    done = recover(world.store, world.settings, world.here)
     assert done.requeued == [claim.job.id]
     [told] = done.left
     assert "Read-only file system" in told
@@ -84,7 +81,7 @@ def test_what_a_lost_host_was_publishing_can_be_freed_by_force_only(world: World
     output = publish_half(world, claim)
     [held] = world.store.live_jobs()
     done = Recovery()
-    free(world.store, world.settings, HOST, held, done)
+    free(world.store, world.settings, world.here, held, done)
     assert not done
     assert world.job(claim.job.id).phase is Phase.PUBLISHING
     free(world.store, world.settings, "lost-for-good", held, done)
@@ -98,7 +95,7 @@ def test_an_expired_lease_in_the_middle_of_publishing_is_rolled_forward(world: W
     world.submit(world.ask("a.mov", output_dir="out"))
     claim = world.claim(world.worker(alive=False), ttl=-1)
     publish_half(world, claim)
-    assert reap_expired(world.store, world.settings, HOST).finished == [claim.job.id]
+    assert reap_expired(world.store, world.settings, world.here).finished == [claim.job.id]
     assert world.job(claim.job.id).state is State.SUCCEEDED
 
 
@@ -110,13 +107,13 @@ def test_what_another_user_was_publishing_is_left_to_that_user(world: World) -> 
     world.root.chmod(0o700)
     os.seteuid(65534)
     try:
-        done = recover(world.store, world.settings, HOST, patience=0.0)
+        done = recover(world.store, world.settings, world.here, patience=0.0)
     finally:
         os.seteuid(0)
     assert done.still_owned == [claim.job.id]
     assert "belong to another user" in done.left[0]
     assert world.job(claim.job.id).phase is Phase.PUBLISHING
-    assert recover(world.store, world.settings, HOST).finished == [claim.job.id]
+    assert recover(world.store, world.settings, world.here).finished == [claim.job.id]
     assert Path(output.final_path).read_bytes() == b"film"
 
 
@@ -131,7 +128,7 @@ def test_what_a_user_may_not_publish_any_more_fails_with_its_reason(world: World
     os.chown(output.staged_path, 65534, 65534)
     os.seteuid(65534)
     try:
-        done = recover(world.store, world.settings, HOST, patience=0.0)
+        done = recover(world.store, world.settings, world.here, patience=0.0)
     finally:
         os.seteuid(0)
     assert done.set_aside == [claim.job.id]
@@ -150,5 +147,5 @@ def test_force_does_not_queue_again_what_its_owner_began_to_publish(
     [seen] = world.store.live_jobs()
     publish_half(world, claim)
     monkeypatch.setattr(world.store, "live_jobs", lambda host: [seen])
-    assert recover(world.store, world.settings, HOST, force=True).still_owned == [claim.job.id]
+    assert recover(world.store, world.settings, world.here, force=True).still_owned == [claim.job.id]
     assert world.job(claim.job.id).phase is Phase.PUBLISHING

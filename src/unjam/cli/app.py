@@ -30,6 +30,12 @@ class App:
     def settings(self) -> Settings:
         return self.loaded.settings
 
+    def here(self) -> str:
+        """The id of this machine."""
+        from unjam.supervise.host import host_id
+
+        return host_id(self.settings.home, self.settings.host_id)
+
     @contextmanager
     def store(self) -> Iterator[Store]:
         """The store, closed at the end. Raises StoreUnavailable."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,8 +26,8 @@ def locks(ctx: click.Context, /, as_json: bool) -> int:
     app = ctx.find_object(App)
     assert app is not None
     with app.store() as store:
-        now = store.now()
-        rows = [_view(held, now) for held in store.live_jobs()]
+        now, here = store.now(), app.here()
+        rows = [_view(held, now, here) for held in store.live_jobs()]
     if as_json:
         for row in rows:
             json_line(row)
@@ -69,7 +68,7 @@ def release(app: App, /, key: str, force: bool) -> int:
         held = next((e for e in store.live_jobs() if e.job.id == job_id), None)
         if held is None:
             raise NotFound(f"{job_id}: nobody holds it")
-        row = _view(held, store.now())
+        row = _view(held, store.now(), app.here())
         if row["holder_is"] != "dead" and not force:
             raise Conflict(
                 f"{job_id}: its holder {row['holder']} on {row['host']} is {row['holder_is']}; "
@@ -77,7 +76,7 @@ def release(app: App, /, key: str, force: bool) -> int:
             )
         done = Recovery()
         # By force also what a lost host was publishing: nobody else could ever finish or end it.
-        host = held.worker.host if force and held.worker else socket.gethostname()
+        host = held.worker.host if force and held.worker else app.here()
         free(store, app.settings, host, held, done)
     if not done:
         raise Conflict(f"{job_id}: not freed: given back just now, or being published on another host")
@@ -92,10 +91,14 @@ def release(app: App, /, key: str, force: bool) -> int:
 def recover(app: App, /, force: bool, as_json: bool) -> int:
     """Free everything that dead workers of this machine hold, and end what they left running. Workers do the
     same at their start and once a second; nothing of a living one is touched without --force."""
+    from unjam.worker.recovery import reap_expired
     from unjam.worker.recovery import recover as free_all
 
     with app.store() as store:
-        done: Recovery = free_all(store, app.settings, socket.gethostname(), force=force)
+        here = app.here()
+        done: Recovery = free_all(store, app.settings, here, force=force)
+        # What ran before this machine restarted is proven dead by nothing but its silence.
+        done.add(reap_expired(store, app.settings, here))
     if as_json:
         document(
             {
@@ -122,30 +125,33 @@ def recover(app: App, /, force: bool, as_json: bool) -> int:
     return 0
 
 
-def _view(held: Expired, now: float) -> dict[str, Any]:
+def _view(held: Expired, now: float, here: str) -> dict[str, Any]:
     owner = held.worker
     return {
         "key": held.job.id,
         "name": held.job.spec.name,
         "holder": owner.id if owner else held.job.worker_id,
-        "host": owner.host if owner else None,
+        "host": (owner.host_name or owner.host) if owner else None,
         "pid": _pid(owner.identity) if owner else None,
         "attempt": held.attempt,
         "held_seconds": round(max(0.0, now - (held.job.started_at or held.job.created_at)), 3),
         "lease_left_seconds": round(held.lease_expires_at - now, 3),
-        "holder_is": _proof(held),
+        "holder_is": _proof(held, here),
         "phase": held.job.phase,
     }
 
 
-def _proof(held: Expired) -> str:
-    from unjam.worker.recovery import alive
+def _proof(held: Expired, here: str) -> str:
+    from unjam.supervise.identity import Identity, is_alive, of_this_boot
 
     if held.worker is None:
         return "dead"
-    if held.worker.host != socket.gethostname():
+    if held.worker.host != here:
         return "on another host"
-    return "alive" if alive(held.worker.identity) else "dead"
+    identity = Identity.from_json(held.worker.identity)
+    if not of_this_boot(identity):
+        return "of another boot"
+    return "alive" if is_alive(identity) else "dead"
 
 
 def _pid(identity: str) -> int | None:

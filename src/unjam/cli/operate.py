@@ -57,7 +57,7 @@ def workers(app: App, /, as_json: bool) -> int:
                 json_line(
                     {
                         "id": found.id,
-                        "host": found.host,
+                        "host": found.host_name or found.host,
                         "state": state,
                         "slots": found.slots,
                         "queues": None if found.queues is None else list(found.queues),
@@ -70,7 +70,7 @@ def workers(app: App, /, as_json: bool) -> int:
                 [
                     found.id,
                     state,
-                    found.host,
+                    found.host_name or found.host,
                     str(found.slots),
                     "all" if found.queues is None else ",".join(found.queues),
                     show_duration(max(0.0, now - found.started_at)),

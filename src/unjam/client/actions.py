@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,16 +39,12 @@ def kill_now(store: Store, job_ids: Sequence[str]) -> list[str]:
     killed = []
     for job_id in job_ids:
         for attempt in store.attempts(job_id)[-1:]:
-            if (
-                attempt.ended_at is not None
-                or attempt.identity is None
-                or attempt.host != socket.gethostname()
-            ):
+            if attempt.ended_at is not None or attempt.identity is None:
                 continue
             try:
                 pidfd = open_if_same(Identity.from_json(attempt.identity))
             except OSError:
-                continue  # of another container, or /proc is hidden: its worker ends it after the grace
+                continue  # of another machine or container, or /proc is hidden: its worker ends it after the grace
             if pidfd is None:
                 continue
             try:

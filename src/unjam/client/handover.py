@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Sequence
 
@@ -12,6 +11,7 @@ from unjam.jobs.lifecycle import LIVE
 from unjam.jobs.model import Job, Request, WorkerInfo
 from unjam.settings import Settings
 from unjam.store.port import Store
+from unjam.supervise.host import host_id
 from unjam.worker.recovery import reap_expired, recover
 
 PATIENCE = 5.0
@@ -51,8 +51,9 @@ def free_lost(store: Store, settings: Settings, jobs: Sequence[Job]) -> bool:
     workers, now = store.workers(), store.now()
     if not any(job.state in LIVE and _lost(job, workers, now) for job in jobs):
         return False
-    recover(store, settings, socket.gethostname())
-    reap_expired(store, settings, socket.gethostname())
+    here = host_id(settings.home, settings.host_id)
+    recover(store, settings, here)
+    reap_expired(store, settings, here)
     return True
 
 

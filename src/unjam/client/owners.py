@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Sequence
 
 from unjam.jobs.lifecycle import LIVE
 from unjam.jobs.model import Job, WorkerInfo
-from unjam.supervise.identity import Identity, boot_id, is_alive
+from unjam.supervise.identity import Identity, is_alive
 
 
 def proven_dead(worker: WorkerInfo) -> bool:
-    """Is it certain that this worker is gone, and the keeper that would start it again? Only on its host."""
-    if worker.host != socket.gethostname():
-        return False
+    """Is it certain that this worker is gone, and the keeper that would start it again? Seen from another
+    machine, or after a restart of its own, never: its lease decides then."""
     identities = [worker.identity, *([worker.keeper_identity] if worker.keeper_identity else [])]
     return all(_dead(text) for text in identities)
 
 
 def _dead(text: str) -> bool:
     try:
-        identity = Identity.from_json(text)
+        return not is_alive(Identity.from_json(text))
     except ValueError:
         return False
-    return identity.boot_id != boot_id() or not is_alive(identity)
 
 
 def runs_now(job: Job, workers: Iterable[WorkerInfo], now: float) -> bool:

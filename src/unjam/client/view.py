@@ -179,7 +179,7 @@ def _attempt(attempt: AttemptRecord) -> dict[str, Any]:
         "number": attempt.number,
         "fence": attempt.fence,
         "worker_id": attempt.worker_id,
-        "host": attempt.host,
+        "host": attempt.host_name or attempt.host,
         "state": attempt.state,
         "reason": reason_view(attempt.reason),
         "containment": attempt.containment,

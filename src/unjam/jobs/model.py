@@ -316,7 +316,8 @@ class StageRecord:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One try at a job. `identity` is the guardian's: boot, pid, start ticks, pidfs inode."""
+    """One try at a job. `identity` is the guardian's: boot, pid, start ticks, pidfs inode; `host` the id of
+    its machine, `host_name` what people call that."""
 
     number: int
     fence: int
@@ -352,6 +353,7 @@ class ProgressUpdate:
     """Running or failed units only; committed ones were written by commit_unit."""
 
 
+    host_name: str = ""
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
     """What became of an attempt once its tree was gone, and where its job goes (`retry.decide`)."""
@@ -387,8 +389,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker process as it checked in. `identity` and `keeper_identity` prove life or death on its
-    host; `mark` is the RLIMIT_LOCKS number every process below it carries."""
+    """A worker process as it checked in. `identity` and `keeper_identity` prove life or death to who runs on
+    the same boot; `host` is the id of its machine, `host_name` what people call that; `mark` is the
+    RLIMIT_LOCKS number every process below it carries."""
 
     id: str
     host: str
@@ -423,6 +426,7 @@ class Publishing:
     """The point of no return: an attempt whose outputs are being renamed into place."""
 
     lease: Lease
+    host_name: str = ""
     attempt: int
     outputs: tuple[StagedOutput, ...]
     end: AttemptEnd
@@ -435,4 +439,5 @@ class QueueInfo:
     paused: bool
     paused_by: str | None
     counts: Mapping[State, int]
+    host_name: str = ""
     oldest_queued_at: float | None

@@ -51,6 +51,7 @@ class Claiming(Base):
             owner = {
                 "worker_id": worker_id,
                 "host": capacity.host,
+                "host_name": capacity.host_name,
                 "now": now,
                 "lease_expires_at": now + ttl,
             }
@@ -101,7 +102,7 @@ class Claiming(Base):
             return None
         fence: int = row["fence"]
         self._db.later("insert_attempt", {**taken, "fence": fence})
-        data = {"worker_id": owner["worker_id"], "host": owner["host"]}
+        data = {"worker_id": owner["worker_id"], "host": owner["host_name"] or owner["host"]}
         self._event(seq, "claimed", owner["now"], attempt=fence, before="queued", after="running", data=data)
         return fence
 

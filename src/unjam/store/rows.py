@@ -271,6 +271,7 @@ def attempt_of(row: Row) -> AttemptRecord:
 
 def artifact_of(row: Row) -> Artifact:
     return Artifact(
+        host_name=row["host_name"],
         name=text_out(row["name"]),
         kind=row["kind"],
         path=text_out(row["path"]),
@@ -326,6 +327,7 @@ def worker_of(row: Row) -> WorkerInfo:
 
 def worker_params(worker: WorkerInfo) -> dict[str, object]:
     return {
+        host_name=row["host_name"],
         "id": worker.id,
         "host": worker.host,
         "identity": worker.identity,
@@ -333,6 +335,7 @@ def worker_params(worker: WorkerInfo) -> dict[str, object]:
         "mark": worker.mark,
         "queues": maybe_json(worker.queues),
         "slots": worker.slots,
+        "host_name": worker.host_name,
         "pipelines": to_json(worker.pipelines),
         "wake_path": worker.wake_path,
         "draining": int(worker.draining),

@@ -15,7 +15,7 @@ class Identity:
     """A process, told apart from every other that had or will have its number.
 
     pid and start time alone collide when a pid is reused within one 10 ms tick (measured); `inode` (pidfs,
-    Linux 6.9) never does before a reboot, and `boot_id` rules out every process of before. `namespace` is the
+    Linux 6.9) never does before a reboot, and `boot_id` tells this boot from all others. `namespace` is the
     PID namespace that the number belongs to: in another container of the same boot it says nothing (0: not
     known).
     """
@@ -43,6 +43,11 @@ def boot_id() -> str:
     return linux.boot_id()
 
 
+def of_this_boot(identity: Identity) -> bool:
+    """Did this process start on the kernel that runs here now? Of no other one we can see anything."""
+    return identity.boot_id == boot_id()
+
+
 def identity_of(pid: int) -> Identity | None:
     """None when the process does not live (a zombie does not), or the system has no pidfds."""
     if sys.platform != "linux":
@@ -52,15 +57,19 @@ def identity_of(pid: int) -> Identity | None:
 
 
 def open_if_same(identity: Identity) -> int | None:
-    """A pidfd of exactly that process, which the caller closes; None if it is of another boot, dead, or the
-    pid is somebody else's now.
+    """A pidfd of exactly that process, which the caller closes; None if it is dead, or the pid is somebody
+    else's now.
 
     INV-STRANGER: open, compare, then ask whether it still lives. A process that is alive after the comparison
     had the number all along, so the pidfd is of the process that was compared. Raises OSError where the
-    system cannot tell (no descriptors left, /proc hidden, another container): that proves nothing.
+    system cannot tell (no descriptors left, /proc hidden, another container): that proves nothing. Neither
+    does another boot id: it may be this machine's last boot, or the running one of a machine that shares our
+    name, and even our disk's id (a clone). Only silence on the store's clock decides there.
     """
-    if sys.platform != "linux" or identity.boot_id != linux.boot_id():
+    if sys.platform != "linux":
         return None
+    if not of_this_boot(identity):
+        raise PermissionError(errno.EACCES, "lives in another boot, if it lives", f"process {identity.pid}")
     if 0 not in (identity.namespace, linux.pid_namespace()) and identity.namespace != linux.pid_namespace():
         raise PermissionError(errno.EACCES, "lives in another PID namespace", f"process {identity.pid}")
     try:

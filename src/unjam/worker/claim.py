@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Sequence
 
 from unjam.jobs.model import Capacity, Claim
@@ -54,6 +55,7 @@ class Claims:
         state, settings = self._state, self._state.settings
         capacity = Capacity(
             host=state.host,
+            host_name=socket.gethostname(),
             cpu=max(settings.slots, state.slots),
             memory_bytes=settings.memory_bytes,
             gpu=int(os.path.exists("/dev/nvidia0")),

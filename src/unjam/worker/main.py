@@ -20,6 +20,7 @@ from unjam.store.port import JobFilter, Store
 from unjam.store.url import shown
 from unjam.store.wakeup import Listener
 from unjam.supervise.faults import FaultPoints
+from unjam.supervise.host import host_id
 from unjam.supervise.identity import identity_of
 from unjam.supervise.limits import new_mark
 from unjam.supervise.portable import make_launcher
@@ -68,7 +69,7 @@ class Worker:
         )
         self.state = WorkerState(
             id="w" + "".join(secrets.choice(_ALPHABET) for _ in range(9)),
-            host=socket.gethostname(),
+            host=host_id(settings.home, settings.host_id),
             settings=settings,
             slots=options.slots or settings.slots,
             line=StoreLine(lambda: open_store(settings.store), "store"),
@@ -132,6 +133,7 @@ class Worker:
         info = WorkerInfo(
             id=self.state.id,
             host=self.state.host,
+            host_name=socket.gethostname(),
             identity=identity.to_json(),
             keeper_identity=self._keeper[1] if self._keeper else None,
             mark=self._mark,

@@ -1,2 +1,2 @@
-INSERT INTO attempt (job_seq, fence, worker_id, host, state, started_at)
-VALUES (:seq, :fence, :worker_id, :host, 'starting', :now)
+INSERT INTO attempt (job_seq, fence, worker_id, host, host_name, state, started_at)
+VALUES (:seq, :fence, :worker_id, :host, :host_name, 'starting', :now)
