@@ -44,7 +44,7 @@ def kill_now(store: Store, job_ids: Sequence[str]) -> list[str]:
             try:
                 pidfd = open_if_same(Identity.from_json(attempt.identity))
             except OSError:
-                continue  # of another machine or container, or /proc is hidden: its worker ends it after the grace
+                continue  # of another machine, or cannot be looked at: its worker ends it after the grace
             if pidfd is None:
                 continue
             try:

@@ -65,7 +65,7 @@ def _from_file(path: Path) -> str:
 
 
 def _make(path: Path) -> str:
-    """Whole before it has its name, and made by one: of two that start at once the second reads the first's."""
+    """Whole before it has its name, and made once: of two starters the second reads what the first made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new, chosen = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}"), secrets.token_hex(16)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
