@@ -42,7 +42,9 @@ class System:
             name, field = data[: data.rfind(b")")], data[data.rfind(b")") + 2 :].split()
             if not field:
                 continue
-            part = "keeper" if pid == self.keeper else "zygotes" if b"uj-zygote" in name else "worker"
+            part = "keeper" if pid == self.keeper else "worker"
+            if b"(uj" in name:
+                part = "zygotes" if b"uj-zygote" in name else "attempts"
             parts[part] += (int(field[11]) + int(field[12])) / TICK
             parts["attempts"] += (int(field[13]) + int(field[14])) / TICK
         return parts
@@ -78,7 +80,7 @@ def running(folder: Path, containment: str) -> Iterator[System]:
     with open(folder / "worker.log", "wb") as log:
         keeper = subprocess.Popen(
             keeper_argv(worker_argv()),
-            env={**os.environ, **as_environment(settings), "PYTHONPATH": str(ROOT)},
+            env={**os.environ, **as_environment(settings), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
