@@ -172,8 +172,16 @@ class Settings:
     log_max_bytes: int = field(
         default=64 * 2**20, metadata=_rule("a log longer than this loses its middle", _size, "bytes", 2**16)
     )
+    host_id: str = field(
+        default="",
+        metadata=_rule("what tells this machine from the others of a store; else its machine id", _text),
+    )
     nice: int = field(
         default=0, metadata=_rule("niceness of jobs: 0 normal, 19 only when idle", _whole, "", 0, 19)
+    )
+    background: bool = field(
+        default=False,
+        metadata=_rule("jobs yield to everything else: niceness at least 10, disk only when idle", _flag),
     )
 
     def __post_init__(self) -> None:
@@ -181,10 +189,6 @@ class Settings:
         derived: dict[str, Any] = {"home": home}
         if not self.store:
             derived["store"] = sqlite_url(home / "unjam.db")
-    host_id: str = field(
-        default="",
-        metadata=_rule("what tells this machine from the others of a store; else its machine id", _text),
-    )
         for name, folder in (("work_root", "work"), ("log_root", "logs")):
             if getattr(self, name) is _DERIVED:
                 derived[name] = home / folder

@@ -334,6 +334,7 @@ class AttemptRecord:
     peak_rss_bytes: int | None = None
     cpu_seconds: float | None = None
     units_reused: int = 0
+    host_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +354,6 @@ class ProgressUpdate:
     """Running or failed units only; committed ones were written by commit_unit."""
 
 
-    host_name: str = ""
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
     """What became of an attempt once its tree was gone, and where its job goes (`retry.decide`)."""
@@ -407,6 +407,7 @@ class WorkerInfo:
     heartbeat_at: float = 0.0
     expires_at: float = 0.0
     draining: bool = False
+    host_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,6 +420,7 @@ class Capacity:
     gpu: int
     free_slots: int
     """How many more attempts this worker may start now (-j minus running)."""
+    host_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,7 +428,6 @@ class Publishing:
     """The point of no return: an attempt whose outputs are being renamed into place."""
 
     lease: Lease
-    host_name: str = ""
     attempt: int
     outputs: tuple[StagedOutput, ...]
     end: AttemptEnd
@@ -439,5 +440,4 @@ class QueueInfo:
     paused: bool
     paused_by: str | None
     counts: Mapping[State, int]
-    host_name: str = ""
     oldest_queued_at: float | None

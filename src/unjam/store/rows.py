@@ -266,12 +266,12 @@ def attempt_of(row: Row) -> AttemptRecord:
         peak_rss_bytes=row["peak_rss_bytes"],
         cpu_seconds=row["cpu_seconds"],
         units_reused=row["units_reused"],
+        host_name=row["host_name"],
     )
 
 
 def artifact_of(row: Row) -> Artifact:
     return Artifact(
-        host_name=row["host_name"],
         name=text_out(row["name"]),
         kind=row["kind"],
         path=text_out(row["path"]),
@@ -322,20 +322,20 @@ def worker_of(row: Row) -> WorkerInfo:
         heartbeat_at=row["heartbeat_at"],
         expires_at=row["expires_at"],
         draining=bool(row["draining"]),
+        host_name=row["host_name"],
     )
 
 
 def worker_params(worker: WorkerInfo) -> dict[str, object]:
     return {
-        host_name=row["host_name"],
         "id": worker.id,
         "host": worker.host,
+        "host_name": worker.host_name,
         "identity": worker.identity,
         "keeper_identity": worker.keeper_identity,
         "mark": worker.mark,
         "queues": maybe_json(worker.queues),
         "slots": worker.slots,
-        "host_name": worker.host_name,
         "pipelines": to_json(worker.pipelines),
         "wake_path": worker.wake_path,
         "draining": int(worker.draining),
