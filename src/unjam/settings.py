@@ -71,6 +71,15 @@ def _size(value: Any, _base: Path) -> int:
     return parse_size(value)
 
 
+def _flag(value: Any, _base: Path) -> bool:
+    if isinstance(value, bool):
+        return value
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if isinstance(value, str) and value.strip().lower() in known:
+        return known[value.strip().lower()]
+    raise UsageError(f"{value!r} is neither true nor false")
+
+
 def _names(value: Any, _base: Path) -> tuple[str, ...]:
     items = value.split(",") if isinstance(value, str) else list(value)
     return tuple(name.strip() for name in items if name.strip())
