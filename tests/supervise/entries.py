@@ -149,6 +149,14 @@ def grow_memory(_payload: Payload, _channel: socket.socket) -> int:
         time.sleep(0.02)
 
 
+def wait_for_a_hungry_child(payload: Payload, channel: socket.socket) -> int:
+    """Of a tree whose child is killed for memory: sleeps for ever, or ends with the code asked for."""
+    if os.fork() == 0:
+        grow_memory({}, channel)
+    os.wait()
+    return int(payload["code"]) if "code" in payload else sleep({}, channel)
+
+
 # -- every way to hang -------------------------------------------------------------------------------------
 
 

@@ -2,17 +2,19 @@
 
 import asyncio
 import math
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
 from tests.supervise.entries import HANGS
-from tests.supervise.rig import hear, launcher, named, run, spec, state_of, until
-from unjam.supervise import linux
-from unjam.supervise.launch import LaunchFailed, Limits, Usage
+from tests.supervise.rig import hear, in_subreaper, launcher, named, run, spec, state_of, until
+from unjam.supervise import cgroup, linux
+from unjam.supervise.launch import Launcher, LaunchFailed, Limits, Usage
 
 GRACE = 0.3
+MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
 
 
 @pytest.mark.parametrize(
@@ -193,19 +195,80 @@ def test_a_stop_before_go_starts_nothing(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_memory_over_the_limit_ends_the_tree(tmp_path: Path) -> None:
+LIMIT = 150 << 20
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("containment", ["tree", "pidns"])
+@pytest.mark.parametrize("entry", ["grow_memory", "wait_for_a_hungry_child"])
+def test_the_kernel_ends_a_tree_over_its_memory_limit(tmp_path: Path, containment: str, entry: str) -> None:
+    if not cgroup.probe():
+        pytest.skip("no control group with a memory limit may be made here")
+
     async def scenario() -> None:
         async with launcher() as one:
-            limit = 150 << 20
-            tree = await one.launch(spec(tmp_path, "grow_memory", memory_bytes=limit))
+            tree = await one.launch(spec(tmp_path, entry, memory_bytes=LIMIT, containment=containment))
             tree.go(math.inf)
+            assert (await tree.started()).containment == f"{containment}+cgroup"
             end = await tree.done()
-            assert (end.signal, end.reason) == (signal.SIGKILL, "memory")
-            # 200 MB/s: a tenth of a second of sampling above 80 % lets 20 MB slip by, a slow machine a few
-            # more.
-            assert limit < end.peak_rss_bytes < 2 * limit
+            assert (end.signal, end.reason, end.oom) == (signal.SIGKILL, "memory", "group")
+            assert 0.9 * LIMIT < end.peak_rss_bytes <= LIMIT, "not a byte more"
+            assert "ended for memory: peak 1" in (tmp_path / "log").read_text()
+            assert groups_of(one) == []
 
     run(scenario)
+
+
+@pytest.mark.root
+def test_a_guardian_that_is_killed_leaves_no_group(tmp_path: Path) -> None:
+    if not cgroup.probe():
+        pytest.skip("no control group with a memory limit may be made here")
+
+    async def scenario() -> None:
+        async with launcher() as one:
+            tree = await one.launch(spec(tmp_path, "sleep", memory_bytes=LIMIT))
+            tree.go(math.inf)
+            await tree.started()
+            assert len(groups_of(one)) == 1
+            signal.pidfd_send_signal(tree._pidfd, signal.SIGKILL)
+            assert (await tree.done()).guardian_died
+            assert groups_of(one) == []
+
+    run(scenario)
+
+
+def groups_of(one: Launcher) -> list[str]:
+    return [
+        name for there in cgroup.hierarchies() for name in os.listdir(there.base)
+        if name.startswith(f"unjam.{one._mark:x}.")
+    ]  # fmt: skip
+
+
+@pytest.mark.root
+def test_samples_end_a_tree_where_the_kernel_does_not(tmp_path: Path) -> None:
+    """As in most containers: /sys/fs/cgroup is there, and read-only."""
+
+    async def scenario() -> None:
+        async with launcher() as one:
+            tree = await one.launch(spec(tmp_path, "grow_memory", memory_bytes=LIMIT))
+            tree.go(math.inf)
+            assert (await tree.started()).containment == "tree"
+            end = await tree.done()
+            assert (end.signal, end.reason, end.oom) == (signal.SIGKILL, "memory", None)
+            # 200 MB/s: a tenth of a second of sampling above 80 % lets 20 MB slip by, a slow machine a few
+            # more.
+            assert LIMIT < end.peak_rss_bytes < 2 * LIMIT
+
+    def in_container() -> None:
+        linux.unshare(linux.CLONE_NEWNS)
+        linux.mount(b"none", b"/", None, linux.MS_REC | linux.MS_SLAVE)
+        for point in {there.own for there in cgroup.hierarchies()}:
+            linux.mount(point.encode(), point.encode(), None, MS_BIND)
+            linux.mount(b"none", point.encode(), None, MS_REMOUNT | MS_BIND | MS_RDONLY)
+        assert cgroup.probe() == ""
+        run(scenario)
+
+    in_subreaper(in_container)
 
 
 @pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.root)])

@@ -73,6 +73,37 @@ LEASE = Lease("j1", 1)
         ),
         (replace(GONE, reason="deadline"), Facts(timeout=90.0), "timeout", Blame.JOB, "1 min 30 s"),
         (replace(GONE, reason="memory"), Facts(memory_bytes=10**9), "memory", Blame.JOB, "of 1.0 GB allowed"),
+        (
+            replace(GONE, reason="memory", oom="group", peak_rss_bytes=7_900_000_000),
+            Facts(memory_bytes=8 * 10**9),
+            "memory",
+            Blame.JOB,
+            "killed by the kernel for memory: peak 7.9 GB of 8.0 GB",
+        ),
+        (
+            replace(GONE, exit_code=None, signal=9, oom="machine"),
+            Facts(stage="encode"),
+            "memory",
+            Blame.JOB,
+            "had none left (stage encode)",
+        ),
+        # A tool of the pipeline was hit, and the pipeline lived to tell.
+        (
+            replace(GONE, exit_code=70, oom="machine"),
+            Facts(failed=Failed("crashed", "ffmpeg was killed by SIGKILL")),
+            "memory",
+            Blame.JOB,
+            "killed by the kernel for memory",
+        ),
+        # Somebody else on this machine was hit just then.
+        (
+            replace(GONE, exit_code=70, oom="machine"),
+            Facts(failed=Failed("input_bad", "no moov")),
+            "input_bad",
+            Blame.JOB,
+            "no moov",
+        ),
+        (replace(GONE, exit_code=None, signal=11, oom="machine"), Facts(), "crashed", Blame.CRASH, "SEGV"),
         (replace(GONE, reason="drain"), Facts(), "interrupted", Blame.ASKED, "worker was stopped"),
         (
             replace(GONE, exit_code=None, signal=9, reason="closing"),

@@ -243,7 +243,7 @@ def test_a_memory_limit_is_kept_and_told(tmp_path: Path) -> None:
         first = c.store.attempts(job_id)[0]
         assert first.reason is not None
         assert first.reason.code is ReasonCode.MEMORY
-        assert "of 157 MB allowed" in first.reason.message
+        assert "of 157 MB" in first.reason.message
         assert (first.peak_rss_bytes or 0) > 100 << 20
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from unjam.supervise import kill, linux, protocol
+from unjam.supervise import cgroup, kill, linux, protocol
 from unjam.supervise.limits import Limits
 from unjam.supervise.mark import get_mark
 from unjam.supervise.nursery import ZygoteProcess
@@ -97,6 +97,7 @@ class Launcher:
     async def start(self) -> None:
         """Become subreaper and start the base zygote. Raises LaunchFailed when that does not come up."""
         linux.become_subreaper()
+        cgroup.prepare()
         self._worker_pidfd = os.pidfd_open(os.getpid())
         # Before anything is waited for: a keeper may die at any moment.
         if self._keeper_pidfd is not None:
@@ -155,6 +156,7 @@ class Launcher:
             "containment": "pidns" if wanted != "tree" and self.pidns_possible else "tree",
             "insist": wanted == "pidns",
             "keep": self._keep,
+            "mark": self._mark,
         }
 
     async def _try_launch(self, spec: LaunchSpec, request: protocol.Message) -> Tree | None:
@@ -319,4 +321,5 @@ class Launcher:
                 states = tuple(stat.state if (stat := linux.proc_stat(pid)) else "?" for pid in left)
                 tree.report_stuck(tuple(left), states)
         if tree is not None:
+            cgroup.remove_left([self._mark], str(tree.pid))
             tree.orphan_end(len(killed))

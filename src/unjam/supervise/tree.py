@@ -322,4 +322,5 @@ def _end_of(message: dict[str, Any]) -> TreeEnd:
         cpu_seconds=message["cpu"],
         killed=message["killed"],
         guardian_died=False,
+        oom=message["oom"],
     )

@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Containment = Literal["pidns", "tree", "group"]
+Containment = Literal["pidns", "tree", "group", "pidns+cgroup", "tree+cgroup"]
+"""How a tree is held; `+cgroup`: the kernel keeps its memory limit."""
+
+Killer = Literal["group", "machine"]
+"""Whose memory the kernel killed for: the attempt's own limit, or a group around it or the whole machine."""
 
 
 class LaunchFailed(Exception):
@@ -51,6 +55,8 @@ class TreeEnd:
     reason: why it was made to end ("deadline", "lease", "memory", or what stop()/kill() was given); None when
         it ended by itself.
     killed: how many processes needed a SIGKILL.
+    oom: the kernel killed for memory: surely in this tree ("group"), or somewhere on this machine just before
+        the tree ended ("machine").
     """
 
     exit_code: int | None
@@ -60,3 +66,4 @@ class TreeEnd:
     cpu_seconds: float
     killed: int
     guardian_died: bool
+    oom: Killer | None = None

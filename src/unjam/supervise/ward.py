@@ -15,11 +15,11 @@ from typing import Any, NoReturn
 
 from unjam.supervise import attempt, kill, linux, nsinit, protocol
 from unjam.supervise.clocks import Clocks
+from unjam.supervise.faults import FaultPoints
+from unjam.supervise.memory import MemoryWatch
 from unjam.supervise.usage import sample_tree
+from unjam.supervise.values import Killer
 
-SAMPLE_SECONDS = 1.0
-SAMPLE_SECONDS_NEAR_LIMIT = 0.1
-NEAR_LIMIT = 0.8  # share of memory_bytes above which sampling is ten times faster
 KILL_LIMIT = 2.0  # seconds after SIGKILL until what is left counts as stuck (uninterruptible sleep)
 
 _HELD_BACK = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCONT}
@@ -42,7 +42,7 @@ class Ward:
         self._worker = worker
         limits = request["limits"]
         self._grace: float = limits["grace"]
-        self._memory: int | None = limits["memory_bytes"]
+        self._memory = MemoryWatch(limits["memory_bytes"])
         self._clocks = Clocks(limits["deadline"], self._grace)
         self._top = 0  # our child: the attempt, or PID 1 of its namespace
         self._top_fd = -1
@@ -55,6 +55,7 @@ class Ward:
         self._cpu = 0.0
         self._reaped_cpu = 0.0  # of this attempt: RUSAGE_CHILDREN has all the guardian ever reaped
         self._over_memory = False
+        self._oom: Killer | None = None
 
     def guard(self) -> bool:
         """From hello to the proof that nothing of the tree is left. True: this guardian may take another.
@@ -64,11 +65,16 @@ class Ward:
         self._say({"ev": "hello", "pid": os.getpid()})
         try:
             self._wait_for_go()
+            self._pass_by("go_heard")
             self._start()
         except _Unstarted:
             return False
         self._watch()
+        self._pass_by("attempt_over")
         return self._end()
+
+    def _pass_by(self, point: str) -> None:
+        FaultPoints.from_environment().pass_by(point, self._request["name"].partition("/")[0])
 
     # -- before the attempt --------------------------------------------------------------------------------
 
@@ -106,20 +112,25 @@ class Ward:
                     self._finish_unstarted("start_failed", str(error))
                 containment = "tree"  # out of namespaces just now: the tree is still ours without one
         self._request["containment"] = containment
+        self._memory.enclose(self._request["mark"], str(os.getpid()))
         try:
             self._fork()
         except OSError as error:
+            self._memory.leave()
             self._finish_unstarted("start_failed", f"fork: {error.strerror}")
 
     def _fork(self) -> None:
         me = os.pidfd_open(os.getpid())
         inside = self._request["containment"] == "pidns"
         report_read, report_write = os.pipe() if inside else (-1, -1)
+        gate, ours = os.pipe() if self._memory.group else (-1, -1)
         # Held back until the child has its handlers: a stop that comes this early must not be lost.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
         pid = os.fork()
         if pid == 0:
             try:
+                if gate >= 0:
+                    _wait_at(gate, ours)
                 self._become_child(me, report_read, report_write)
             except BaseException:  # noqa: BLE001 - the child's last words
                 traceback.print_exc()
@@ -130,6 +141,11 @@ class Ward:
         # Ours must go, or the worker would never see the channel's end.
         os.close(self._channel_fd)
         self._top, self._top_fd = pid, os.pidfd_open(pid)
+        if gate >= 0:
+            self._memory.admit(pid)
+            os.write(ours, b"g")
+            os.close(gate)
+            os.close(ours)
         if inside:
             os.close(report_write)
             self._report_fd = report_read
@@ -156,9 +172,8 @@ class Ward:
 
     def _announce(self, pid: int) -> None:
         self._announced = True
-        self._say(
-            {"ev": "started", "pid": pid, "containment": self._request["containment"], "at": linux.boottime()}
-        )
+        held = self._request["containment"] + ("+cgroup" if self._memory.group else "")
+        self._say({"ev": "started", "pid": pid, "containment": held, "at": linux.boottime()})
 
     # -- while it runs -------------------------------------------------------------------------------------
 
@@ -169,9 +184,7 @@ class Ward:
             poller.register(fd, select.POLLIN)
         if self._report_fd >= 0:
             poller.register(self._report_fd, select.POLLIN)
-        next_sample = linux.boottime() + (
-            SAMPLE_SECONDS if self._memory is None else SAMPLE_SECONDS_NEAR_LIMIT
-        )
+        next_sample = linux.boottime() + self._memory.first_look()
         while self._status is None:
             now = linux.boottime()
             verdict = self._clocks.act(now)
@@ -239,10 +252,8 @@ class Ward:
             {"ev": "usage", "cpu": self._cpu, "rss": rss, "processes": processes, "at": linux.boottime()},
             socket.MSG_DONTWAIT,
         )
-        if self._memory is None:
-            return SAMPLE_SECONDS
-        self._over_memory = rss > self._memory
-        return SAMPLE_SECONDS_NEAR_LIMIT if rss > NEAR_LIMIT * self._memory else SAMPLE_SECONDS
+        self._over_memory = self._memory.over(rss)
+        return self._memory.look_again_in(rss)
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -270,6 +281,7 @@ class Ward:
             self._status = self._status_inside()
             os.close(self._report_fd)
         os.close(self._top_fd)
+        self._judge_memory()
         stays = self._may_stay()
         self._say_done(None, stays)
         return stays
@@ -278,6 +290,16 @@ class Ward:
         if not self._request["keep"] or self._reason is not None:
             return False
         return self._request["containment"] != "pidns" or linux.leave_new_pid_namespace()
+
+    def _judge_memory(self) -> None:
+        """Was it the kernel's killer? An attempt that lost a process to it and still did well, did well."""
+        self._oom = self._memory.killer()
+        self._peak = self._memory.peak() or self._peak
+        self._memory.leave()
+        if self._oom == "group" and self._status != 0:
+            self._reason = self._reason or "memory"
+        if self._reason == "memory" and self._memory.limit is not None:
+            _note(f"ended for memory: peak {self._peak >> 20} MiB of {self._memory.limit >> 20} MiB")
 
     def _status_inside(self) -> int:
         """How the attempt ended, told by PID 1; or how PID 1 itself failed; if it was killed, so was the
@@ -300,6 +322,7 @@ class Ward:
             "peak": self._peak,
             "failure": failure,
             "stays": stays,
+            "oom": self._oom,
         }
         # A frozen worker may have left the socket full. The end must reach it: wait for room, or for its
         # death.
@@ -319,3 +342,19 @@ class Ward:
         except OSError:
             return True
         return True
+
+
+def _wait_at(gate: int, ours: int) -> None:
+    """The attempt stands still until it is in its control group: whoever joins later is outside of it."""
+    os.close(ours)
+    if not os.read(gate, 1):
+        os._exit(72)  # the guardian died
+    os.close(gate)
+
+
+def _note(text: str) -> None:
+    """Into the attempt's log, which our stderr is: whoever was killed could not say it there."""
+    try:
+        os.write(2, f"unjam: {text}\n".encode())
+    except OSError:
+        return  # a full disk must not keep the end from the worker

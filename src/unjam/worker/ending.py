@@ -65,9 +65,7 @@ def ending_of(tree: TreeEnd, facts: Facts) -> Ending:
         case "stalled":
             return end(ReasonCode.STALLED, f"{facts.stall_evidence}{_in_stage(facts)}", Blame.JOB)
         case "memory":
-            limit = f" of {show_size(facts.memory_bytes)} allowed" if facts.memory_bytes else ""
-            used = f"used {show_size(tree.peak_rss_bytes)}{limit}"
-            return end(ReasonCode.MEMORY, f"stopped for memory: {used}", Blame.JOB)
+            return end(ReasonCode.MEMORY, _over_limit(tree, facts), Blame.JOB)
         case "broken":
             return end(
                 ReasonCode.INTERNAL_ERROR, f"broke the channel to its worker: {facts.broken}", Blame.JOB
@@ -76,6 +74,9 @@ def ending_of(tree: TreeEnd, facts: Facts) -> Ending:
             return end(ReasonCode.WORKER_LOST, "its lease ran out", Blame.LOST)
     if tree.guardian_died:
         return end(ReasonCode.WORKER_LOST, "its guardian process was killed", Blame.LOST)
+    if tree.oom == "machine" and _looks_killed(tree, facts):
+        # A crash would be tried again at once, into the same shortage.
+        return end(ReasonCode.MEMORY, _machine_full(tree, facts), Blame.JOB)
     if facts.failed is not None:
         return end(ReasonCode(facts.failed.code), facts.failed.message, Blame.JOB)
     if tree.signal is not None:
@@ -98,11 +99,34 @@ def _asked(tree: TreeEnd, facts: Facts) -> Request | None:
     return facts.requested if tree.reason is None and stopped else None
 
 
+def _over_limit(tree: TreeEnd, facts: Facts) -> str:
+    if tree.oom == "group":
+        limit = f" of {show_size(facts.memory_bytes)}" if facts.memory_bytes else ""
+        told = f"killed by the kernel for memory: peak {show_size(tree.peak_rss_bytes)}{limit}"
+    else:
+        limit = f" of {show_size(facts.memory_bytes)} allowed" if facts.memory_bytes else ""
+        told = f"stopped for memory: used {show_size(tree.peak_rss_bytes)}{limit}"
+    return f"{told}{_in_stage(facts)}"
+
+
+def _looks_killed(tree: TreeEnd, facts: Facts) -> bool:
+    """The attempt itself, or a tool of it: then the pipeline is still there to say that it crashed."""
+    return tree.signal == signal.SIGKILL or (
+        facts.failed is not None and facts.failed.code == ReasonCode.CRASHED
+    )
+
+
+def _machine_full(tree: TreeEnd, facts: Facts) -> str:
+    peak = f"; peak {show_size(tree.peak_rss_bytes)}" if tree.peak_rss_bytes else ""
+    told = f"killed by the kernel for memory: this machine (or its container) had none left{peak}"
+    return f"{told}{_in_stage(facts)}"
+
+
 def _killed_by(tree: TreeEnd) -> str:
     number = tree.signal or 0
     peak = f"; peak memory {show_size(tree.peak_rss_bytes)}" if tree.peak_rss_bytes else ""
     if number == signal.SIGKILL:
-        return f"its process was killed (SIGKILL) by somebody else or by the kernel for memory{peak}"
+        return f"its process was killed (SIGKILL) by somebody else{peak}"
     return f"its process crashed with {show_signal(number)}{peak}"
 
 

@@ -16,6 +16,7 @@ from unjam.jobs.retry import Blame, Ending, decide
 from unjam.settings import Settings
 from unjam.storage import publish as files
 from unjam.store.port import Expired, Store
+from unjam.supervise import cgroup
 from unjam.supervise.identity import Identity, is_alive, of_this_boot
 from unjam.supervise.sweep import sweep
 from unjam.worker.ending import attempt_state_of
@@ -213,7 +214,10 @@ def _sweep_dead(workers: Sequence[WorkerInfo], *, even_with_keeper: bool = False
     """INV-STRANGER: only marks whose worker is proven dead, and whose keeper is too (a living keeper
     cleans up by itself, and what it started since carries another mark)."""
     marks = [w.mark for w in workers if even_with_keeper or not alive(w.keeper_identity)]
-    return sweep(marks).killed if marks else 0
+    killed = sweep(marks).killed if marks else 0
+    # A living keeper ends processes, but knows nothing of groups.
+    cgroup.remove_left(w.mark for w in workers)
+    return killed
 
 
 def _tree_gone(found: Expired, known: dict[str, bool], patience: float) -> bool:
