@@ -134,6 +134,7 @@ def test_a_file_that_makes_no_sense_is_named(world: World, text: str) -> None:
         ("memory_bytes", "1kB", "at least"),
         ("memory_bytes", "lots", "not a size"),
         ("nice", "20", "0 to 19"),
+        ("background", "maybe", "neither true nor false"),
     ],
 )
 def test_values_out_of_range_name_setting_value_and_range(
@@ -153,7 +154,13 @@ def test_renewing_too_late_to_keep_a_lease_is_refused(world: World) -> None:
 
 def test_a_process_started_with_our_environment_reads_the_same_settings(tmp_path: Path) -> None:
     settings = Settings(
-        home=tmp_path / "a home", slots=3, lease_ttl=4.5, renew_every=0.7, pipelines=("a.b", "c"), nice=5
+        home=tmp_path / "a home",
+        slots=3,
+        lease_ttl=4.5,
+        renew_every=0.7,
+        pipelines=("a.b", "c"),
+        nice=5,
+        background=True,
     )
     env = {**as_environment(settings), "HOME": str(tmp_path)}
     assert load(env=env, cwd=tmp_path, user_config=tmp_path / "none") == settings

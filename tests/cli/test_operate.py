@@ -99,6 +99,10 @@ def test_doctor_says_how_to_fix_what_is_wrong(terminal: Terminal) -> None:
     assert good["ffmpeg pinned"]["verdict"] == "ok"
     assert good["store"]["verdict"] == "ok"
     assert "containment" in good
+    assert ("cgroup" in good["memory limit"]["found"]) is (good["memory limit"]["verdict"] == "ok")
+    assert good["jobs yield"]["found"].startswith("no; on a laptop")
+    polite = terminal.quick("--set", "background=yes", "doctor", "--json").lines
+    assert [f["found"][:10] for f in polite if f["what"] == "jobs yield"] == ["background"]
     bad = terminal.quick("--set", "ffmpeg=/no/such/ffmpeg", "doctor", "--json")
     assert bad.code == 1
     (finding,) = [f for f in bad.lines if f["verdict"] == "fail"]

@@ -3,6 +3,8 @@
 import ctypes
 import os
 import signal
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -125,3 +127,14 @@ def with_token(ctx: Context, params: Ledger) -> None:
         stage.progress(0.5, evidence="in")
         time.sleep(0.15)
         note(params, f"out {ctx.attempt.job_id}")
+
+
+@pipeline("test-temp", version=1, takes_input=False)
+def with_temporary_files(ctx: Context, params: Ledger) -> None:
+    """Leaves two behind, its own and a tool's, and dies of it the first time."""
+    handle, path = tempfile.mkstemp()
+    os.close(handle)
+    note(params, path)
+    note(params, subprocess.check_output(["mktemp"], text=True).strip())
+    if ctx.attempt.number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)

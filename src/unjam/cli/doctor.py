@@ -60,6 +60,8 @@ def _findings(app: App) -> Iterator[Finding]:
     for look in (_identity, _mark, _descriptors):
         yield look()
     yield _containment(settings)
+    yield _memory_limit()
+    yield _manners(settings)
     yield Finding("ok", "cpu slots", f"{settings.slots} on {socket.gethostname()}")
     yield Finding("ok", "memory for jobs", show_size(settings.memory_bytes))
 
@@ -166,6 +168,28 @@ def _containment(settings: Settings) -> Finding:
     return Finding(
         verdict, "containment", "tree: guardian, subreaper, death signals; no PID namespace here", fix
     )
+
+
+def _memory_limit() -> Finding:
+    from unjam.supervise.cgroup import probe
+
+    if version := probe():
+        return Finding(
+            "ok", "memory limit", f"kept by the kernel (+cgroup): a control group {version} for each such job"
+        )
+    found = "kept by samples, once a second and ten times near the limit: no control group may be made here"
+    fix = "run the worker under `systemd-run --user --scope -p Delegate=yes`, or as root outside of a container"
+    return Finding("warn", "memory limit", found, fix)
+
+
+def _manners(settings: Settings) -> Finding:
+    if settings.background:
+        return Finding(
+            "ok", "jobs yield", "background: niceness at least 10, disk only when nobody else wants it"
+        )
+    if settings.nice:
+        return Finding("ok", "jobs yield", f"niceness {settings.nice}")
+    return Finding("ok", "jobs yield", "no; on a laptop set background = true")
 
 
 def _in_fork(attempt: Callable[[], bool]) -> bool:

@@ -13,6 +13,8 @@ from unjam.worker.shared import WorkerState
 
 ENTRY = "unjam.pipelines.runner:main"
 RUNNER = "unjam.pipelines.runner"
+BACKGROUND_NICE = 10
+"""Niceness with the setting `background`: a laptop stays usable, and an idle one is used whole."""
 
 
 def launch_spec(claim: Claim, state: WorkerState, output_path: str | None) -> LaunchSpec:
@@ -46,7 +48,8 @@ def launch_spec(claim: Claim, state: WorkerState, output_path: str | None) -> La
         deadline=spec.limits.timeout,
         grace=settings.grace,
         memory_bytes=spec.limits.memory_bytes,
-        nice=spec.limits.nice or settings.nice,
+        nice=max(spec.limits.nice or settings.nice, BACKGROUND_NICE if settings.background else 0),
+        ionice_idle=settings.background,
     )
     return LaunchSpec(
         name=f"{spec.id}/{claim.attempt}",
@@ -55,7 +58,8 @@ def launch_spec(claim: Claim, state: WorkerState, output_path: str | None) -> La
         limits=limits,
         log_path=str(log),
         cwd=str(work),
-        env={"UNJAM_JOB_ID": spec.id, "UNJAM_JOB_ATTEMPT": str(claim.attempt)},
+        # TMPDIR: what a killed attempt and its tools leave behind goes with the work folder.
+        env={"UNJAM_JOB_ID": spec.id, "UNJAM_JOB_ATTEMPT": str(claim.attempt), "TMPDIR": str(work)},
         preload=(RUNNER, *start.preload),
         isolation=start.isolation,
     )
