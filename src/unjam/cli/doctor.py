@@ -178,7 +178,7 @@ def _memory_limit() -> Finding:
             "ok", "memory limit", f"kept by the kernel (+cgroup): a control group {version} for each such job"
         )
     found = "kept by samples, once a second and ten times near the limit: no control group may be made here"
-    fix = "run the worker under `systemd-run --user --scope -p Delegate=yes`, or as root outside of a container"
+    fix = "run the worker under `systemd-run --user --scope -p Delegate=yes`, or as root on the host itself"
     return Finding("warn", "memory limit", found, fix)
 
 
