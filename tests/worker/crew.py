@@ -91,7 +91,7 @@ class Crew:
 
     # -- jobs -----------------------------------------------------------------------------------------------
     def submit(self, pipeline: str, params: Mapping[str, Any] | None = None, **fields: Any) -> str:
-        job_id = f"j{secrets.token_hex(5)}"
+        job_id: str = fields.pop("id", None) or f"j{secrets.token_hex(5)}"
         if params is None:
             params = {"ledger": str(self.ledger)}
         limits = JobLimits(
