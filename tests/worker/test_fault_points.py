@@ -125,7 +125,8 @@ def test_the_judge_sees_wrong_files_and_living_processes(finished: tuple[Crew, P
         ("UPDATE event SET data = '{\"unit\":\"u0\"}' WHERE kind = 'unit_committed'", "committed twice"),
         ("UPDATE event SET kind = 'units_voided' WHERE kind = 'unit_committed'", "INV-KEEP"),
         (
-            "UPDATE attempt SET (ended_at, reason_code, reason_message, state) = (NULL, NULL, NULL, 'running')",
+            "UPDATE attempt SET ended_at = NULL, reason_code = NULL, reason_message = NULL, "
+            "state = 'running'",
             "has no end",
         ),
         ("UPDATE attempt SET state = 'failed'", "INV-ONCE"),
