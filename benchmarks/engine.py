@@ -1,7 +1,7 @@
 """What the engine costs: job throughput (P1), submit to first line of user code (P3), an idle worker (P17).
 
-`python -m benchmarks engine [--rounds N] [--jobs N] [--peers]`. Every round measures everything once, in
-turn, so that a busy machine is busy for all. Floors: a bare fork, and a bare Python start, one at a time.
+`python -m benchmarks engine [--rounds N] [--jobs N] [--peers | --all]`. Every round measures everything once,
+in turn, so that a busy machine is busy for all. Floors: a bare fork, and a bare Python start, one at a time.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from benchmarks import marks
 from benchmarks.system import System, machine, running
@@ -46,10 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=200, help="no-op jobs a round")
     parser.add_argument("--singles", type=int, default=40, help="single submissions a round")
     parser.add_argument("--peers", action="store_true", help="RQ and Celery too (installs them and redis)")
+    parser.add_argument(
+        "--all", action="store_true", help="Huey, Dramatiq, Procrastinate and PgQueuer as well as those"
+    )
     options = parser.parse_args(argv)
     figures: dict[str, Figures] = defaultdict(Figures)
     idle: list[tuple[float, dict[str, int]]] = []
-    contestants = _contestants(options.peers)
+    contestants = _contestants("all" if options.all else "usual" if options.peers else "none")
     with tempfile.TemporaryDirectory(prefix="unjam-bench-") as scratch:
         for number in range(options.rounds):
             # Every second round backwards: nobody always comes first after a pause.
@@ -68,15 +72,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 Contest = Callable[[Figures, Path, int, int], None]
 
 
-def _contestants(peers: bool) -> dict[str, Contest]:
+def _contestants(peers: Literal["none", "usual", "all"]) -> dict[str, Contest]:
     levels = LEVELS if probe() else LEVELS[:1]
     found: dict[str, Contest] = {f"unjam {level}": _unjam(level) for level in levels}
     found["python start"] = _python_start
     found["bare fork"] = _bare_fork
-    if peers:
-        from benchmarks.peers import contests
+    if peers != "none":
+        from benchmarks.peers import PEERS, USUAL, contests
 
-        found |= {name: _peer(contest) for name, contest in contests().items()}
+        names = list(PEERS) if peers == "all" else USUAL
+        found |= {name: _peer(contest) for name, contest in contests(names).items()}
     return found
 
 
