@@ -3,11 +3,10 @@
 import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.cli.driver import Terminal
+from tests.e2e.shell import Shell
 from tests.helpers import process_alive, wait_until
 from unjam.jobs.model import State
 
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.slow
 class Running:
     """A command in the foreground that can be signalled. `marker` appears when its job runs, with its pid."""
 
-    def __init__(self, terminal: Terminal, script: str, *options: str) -> None:
+    def __init__(self, terminal: Shell, script: str, *options: str) -> None:
         self.marker = terminal.cwd / "pid"
         self.terminal = terminal
         self.command = ["exec", *options, "--", "sh", "-c", f"echo $$ > {self.marker}; {script}"]
@@ -35,22 +34,22 @@ class Running:
 
 
 @pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    terminal = Terminal(tmp_path)
+def terminal(terminal: Shell) -> Iterator[Shell]:
     # The same number inside and outside, so that a test can see whether the job's process is gone.
     terminal.env["UNJAM_CONTAINMENT"] = "tree"
+    terminal.quick("ls")  # makes the store, which the tests look into
     yield terminal
     with terminal.store() as store:
         left = [worker.id for worker in store.workers()]
     assert left == [], "a worker of a foreground run stayed"
 
 
-def states(terminal: Terminal) -> list[State]:
+def states(terminal: Shell) -> list[State]:
     with terminal.store() as store:
         return [job.state for job in store.get_many(store.resolve("j"))]
 
 
-def test_exit_code_lines_and_log(terminal: Terminal) -> None:
+def test_exit_code_lines_and_log(terminal: Shell) -> None:
     done = terminal.run("exec", "--", "sh", "-c", "echo it works")
     assert done.code == 0, done.err
     assert "started one here" in done.err
@@ -62,14 +61,14 @@ def test_exit_code_lines_and_log(terminal: Terminal) -> None:
     assert not list(terminal.settings.log_root.glob("worker-attached-*"))
 
 
-def test_json_is_one_event_a_line_from_the_submission_to_the_end(terminal: Terminal) -> None:
+def test_json_is_one_event_a_line_from_the_submission_to_the_end(terminal: Shell) -> None:
     done = terminal.run("exec", "--json", "--", "true")
     kinds = [line["state_to"] for line in done.lines if line.get("state_to")]
     assert kinds[0] == "queued"
     assert kinds[-1] == "succeeded"
 
 
-def test_ctrl_c_pauses_and_the_same_command_goes_on(terminal: Terminal) -> None:
+def test_ctrl_c_pauses_and_the_same_command_goes_on(terminal: Shell) -> None:
     running = Running(terminal, "test -e go || sleep 600")
     pid = running.job_pid()
     running.process.send_signal(signal.SIGINT)
@@ -86,7 +85,7 @@ def test_ctrl_c_pauses_and_the_same_command_goes_on(terminal: Terminal) -> None:
     assert states(terminal) == [State.SUCCEEDED]
 
 
-def test_a_second_ctrl_c_does_not_wait_for_a_job_that_ignores_term(terminal: Terminal) -> None:
+def test_a_second_ctrl_c_does_not_wait_for_a_job_that_ignores_term(terminal: Shell) -> None:
     terminal.env["UNJAM_GRACE"] = "60"
     running = Running(terminal, "trap '' TERM; while :; do sleep 1; done")
     pid = running.job_pid()
@@ -105,7 +104,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_job_that_ignores_term(terminal: Ter
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGHUP, 130)])
-def test_term_and_a_closed_terminal(terminal: Terminal, number: signal.Signals, expected: int) -> None:
+def test_term_and_a_closed_terminal(terminal: Shell, number: signal.Signals, expected: int) -> None:
     running = Running(terminal, "sleep 600")
     pid = running.job_pid()
     if number is signal.SIGHUP:
@@ -119,7 +118,7 @@ def test_term_and_a_closed_terminal(terminal: Terminal, number: signal.Signals, 
     assert states(terminal) == [State.PAUSED]
 
 
-def test_whoever_only_joined_a_running_job_does_not_pause_it(terminal: Terminal) -> None:
+def test_whoever_only_joined_a_running_job_does_not_pause_it(terminal: Shell) -> None:
     """--on-duplicate return follows somebody else's job: Ctrl+C ends the following only."""
     first = Running(terminal, "sleep 60")
     pid = first.job_pid()
@@ -132,7 +131,7 @@ def test_whoever_only_joined_a_running_job_does_not_pause_it(terminal: Terminal)
     joined.send_signal(signal.SIGINT)
     _, told = joined.communicate(timeout=20)
     assert joined.returncode == 130
-    assert b"started by somebody else and goes on" in told
+    assert b"by somebody else and goes on" in told
     with terminal.store() as store:
         assert [job.requested for job in store.get_many(store.resolve("j"))] == [None]
     assert process_alive(pid)
@@ -141,7 +140,7 @@ def test_whoever_only_joined_a_running_job_does_not_pause_it(terminal: Terminal)
     assert states(terminal) == [State.PAUSED]
 
 
-def test_kill_9_of_the_run_takes_its_worker_and_job_along(terminal: Terminal) -> None:
+def test_kill_9_of_the_run_takes_its_worker_and_job_along(terminal: Shell) -> None:
     """INV-ORPHAN"""
     running = Running(terminal, "sleep 600")
     pid = running.job_pid()
@@ -152,7 +151,7 @@ def test_kill_9_of_the_run_takes_its_worker_and_job_along(terminal: Terminal) ->
     assert states(terminal)[0] in (State.QUEUED, State.PAUSED)
 
 
-def test_two_runs_at_once_share_the_machine_and_both_end(terminal: Terminal) -> None:
+def test_two_runs_at_once_share_the_machine_and_both_end(terminal: Shell) -> None:
     terminal.env["UNJAM_SLOTS"] = "1"
     first = terminal.start("exec", "--", "sleep", "1", stderr=subprocess.PIPE)
     second = terminal.start("exec", "--", "sleep", "1.1", stderr=subprocess.PIPE)
@@ -162,7 +161,7 @@ def test_two_runs_at_once_share_the_machine_and_both_end(terminal: Terminal) -> 
     assert states(terminal) == [State.SUCCEEDED] * 2
 
 
-def test_a_worker_of_ones_own_runs_as_the_process_one_sees(terminal: Terminal) -> None:
+def test_a_worker_of_ones_own_runs_as_the_process_one_sees(terminal: Shell) -> None:
     job = terminal.run("exec", "--detach", "--", "true")
     assert job.code == 0
     worker = terminal.start("worker", "--exit-when-idle", stderr=subprocess.PIPE)
@@ -173,6 +172,47 @@ def test_a_worker_of_ones_own_runs_as_the_process_one_sees(terminal: Terminal) -
         assert not store.workers()
 
 
-def _workers(terminal: Terminal) -> int:
+def _workers(terminal: Shell) -> int:
     with terminal.store() as store:
         return len(store.workers())
+
+
+def test_who_takes_a_job_over_is_not_paused_by_the_death_of_the_run_before(terminal: Shell) -> None:
+    """INV-LOST: the killed run's attachment still stands for a while; the job belongs to another one now."""
+    terminal.env["UNJAM_ATTACH_TTL"] = "3"
+    worker = terminal.start("worker", stderr=subprocess.PIPE)
+    wait_until(lambda: _workers(terminal), 20, "the worker")
+    running = Running(terminal, "while test ! -e go; do sleep 0.1; done")
+    running.job_pid()
+    running.process.kill()
+    running.end()
+    assert terminal.run("resume", "@last", "--detach").code == 0
+    with terminal.store() as store:
+        [job_id] = store.resolve("j")
+        over = store.now() + 6
+        wait_until(lambda: store.now() > over, 10, "the attachment of the killed run to have run out")
+        kinds = [event.kind for event in store.events_since(0, job_ids=[job_id])]
+    assert "pause_requested" not in kinds
+    terminal.file("go")
+    assert terminal.run("wait", "@last").code == 0
+    assert states(terminal) == [State.SUCCEEDED]
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=20)
+
+
+def test_a_run_whose_job_was_taken_over_leaves_it_alone(terminal: Shell) -> None:
+    """Two terminals: the one that resumed it last decides."""
+    worker = terminal.start("worker", stderr=subprocess.PIPE)
+    wait_until(lambda: _workers(terminal), 20, "the worker")
+    first = Running(terminal, "while test ! -e go; do sleep 0.1; done")
+    first.job_pid()
+    assert "is running" in terminal.run("resume", "@last", "--detach").err
+    first.process.send_signal(signal.SIGINT)
+    code, _, err = first.end()
+    assert (code, "taken over by somebody else and goes on" in err) == (130, True), err
+    with terminal.store() as store:
+        assert [job.requested for job in store.get_many(store.resolve("j"))] == [None]
+    terminal.file("go")
+    assert terminal.run("wait", "@last").code == 0
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=20)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.driver import Terminal
+from tests.e2e.shell import Shell
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ from tests.cli.driver import Terminal
         (["exec"], 2, "COMMAND"),
     ],
 )
-def test_exit_codes_and_sentences(terminal: Terminal, args: list[str], code: int, words: str) -> None:
+def test_exit_codes_and_sentences(terminal: Shell, args: list[str], code: int, words: str) -> None:
     terminal.file("empty.mov", b"")
     terminal.file("good.bin")
     terminal.file("folder/notes.txt")
@@ -53,34 +53,34 @@ def test_exit_codes_and_sentences(terminal: Terminal, args: list[str], code: int
     assert not (terminal.cwd / "out").exists()
 
 
-def test_output_equal_to_input(terminal: Terminal) -> None:
+def test_output_equal_to_input(terminal: Shell) -> None:
     terminal.file("a.mp4")
     said = terminal.run("convert", "a.mp4")
     assert said.code == 2
     assert "output and input at once; choose another folder with -o" in said.err
 
 
-def test_a_store_that_is_none(terminal: Terminal) -> None:
+def test_a_store_that_is_none(terminal: Shell) -> None:
     terminal.file("notes.db", b"these are notes, not a database\n" * 100)
     said = terminal.run("--store", "notes.db", "ls")
     assert said.code == 7
     assert "notes.db" in said.err
 
 
-def test_a_store_that_cannot_be_made(terminal: Terminal) -> None:
+def test_a_store_that_cannot_be_made(terminal: Shell) -> None:
     said = terminal.run("--store", "no/such/folder/jobs.db", "ls")
     assert said.code == 7
     assert "no/such/folder" in said.err
 
 
-def test_an_unknown_variable_of_ours(terminal: Terminal) -> None:
+def test_an_unknown_variable_of_ours(terminal: Shell) -> None:
     terminal.env["UNJAM_STOER"] = "x"
     said = terminal.run("ls")
     assert said.code == 2
     assert "did you mean UNJAM_STORE?" in said.err
 
 
-def test_a_closed_pipe_ends_silently_with_0(terminal: Terminal) -> None:
+def test_a_closed_pipe_ends_silently_with_0(terminal: Shell) -> None:
     for number in range(300):
         terminal.file(f"in/{number}.mov")
     assert terminal.quick("convert", "in", "-o", "out", "--detach").code == 0
@@ -93,7 +93,7 @@ def test_a_closed_pipe_ends_silently_with_0(terminal: Terminal) -> None:
     assert (process.returncode, err) == (0, b"")
 
 
-def test_a_full_device_is_an_error_and_not_silence(terminal: Terminal) -> None:
+def test_a_full_device_is_an_error_and_not_silence(terminal: Shell) -> None:
     if not Path("/dev/full").exists():
         pytest.fail("this system has no /dev/full")
     with open("/dev/full", "wb") as full:

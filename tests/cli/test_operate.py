@@ -2,12 +2,12 @@
 
 import sqlite3
 
-from tests.cli.driver import Terminal
 from tests.client.world import World
+from tests.e2e.shell import Shell
 from unjam.jobs.model import State
 
 
-def test_queues_are_listed_paused_and_opened(terminal: Terminal) -> None:
+def test_queues_are_listed_paused_and_opened(terminal: Shell) -> None:
     terminal.quick("exec", "--detach", "--queue", "night", "--", "true")
     assert terminal.quick("queues", "pause", "night").out == "night paused\n"
     (night,) = [q for q in terminal.quick("queues", "--json").lines if q["name"] == "night"]
@@ -18,7 +18,7 @@ def test_queues_are_listed_paused_and_opened(terminal: Terminal) -> None:
     assert "open" in terminal.quick("queues").out
 
 
-def test_workers_are_alive_silent_or_dead(terminal: Terminal) -> None:
+def test_workers_are_alive_silent_or_dead(terminal: Shell) -> None:
     world = World(terminal.home.parent)
     assert "no worker is running" in terminal.quick("workers").err
     living, dead = world.worker(), world.worker(alive=False)
@@ -27,7 +27,7 @@ def test_workers_are_alive_silent_or_dead(terminal: Terminal) -> None:
     world.store.close()
 
 
-def test_locks_tell_the_dead_from_the_living_and_recover_frees_only_the_dead(terminal: Terminal) -> None:
+def test_locks_tell_the_dead_from_the_living_and_recover_frees_only_the_dead(terminal: Shell) -> None:
     """INV-LOCK"""
     world = World(terminal.home.parent)
     assert "nothing is held" in terminal.quick("locks").err
@@ -51,7 +51,7 @@ def test_locks_tell_the_dead_from_the_living_and_recover_frees_only_the_dead(ter
     world.store.close()
 
 
-def test_gc_removes_what_nobody_needs_and_a_dry_run_nothing(terminal: Terminal) -> None:
+def test_gc_removes_what_nobody_needs_and_a_dry_run_nothing(terminal: Shell) -> None:
     terminal.quick("ls")
     stray = terminal.settings.work_root / "j000000000" / "f1"
     stray.mkdir(parents=True)
@@ -63,16 +63,17 @@ def test_gc_removes_what_nobody_needs_and_a_dry_run_nothing(terminal: Terminal) 
     assert not stray.exists()
 
 
-def test_config_show_names_value_and_origin(terminal: Terminal) -> None:
+def test_config_show_names_value_and_origin(terminal: Shell) -> None:
     (terminal.cwd / "unjam.toml").write_text("slots = 3\n")
     shown = terminal.quick("--set", "nice=7", "config", "show", "--json").json
     assert shown["slots"] == {"value": 3, "origin": str(terminal.cwd / "unjam.toml")}
     assert shown["nice"] == {"value": 7, "origin": "flag --nice"}
-    assert shown["grace"] == {"value": 5.0, "origin": "default"}
+    assert shown["grace"] == {"value": 2.0, "origin": "UNJAM_GRACE"}
+    assert shown["lease_ttl"] == {"value": 30.0, "origin": "default"}
     assert str(terminal.cwd / "unjam.toml") in terminal.quick("config", "path").out
 
 
-def test_db_backup_is_a_whole_store_and_is_never_written_over(terminal: Terminal) -> None:
+def test_db_backup_is_a_whole_store_and_is_never_written_over(terminal: Shell) -> None:
     terminal.quick("exec", "--detach", "--", "true")
     target = terminal.cwd / "copy.db"
     assert terminal.quick("db", "backup", "copy.db").out == f"{target}\n"
@@ -85,7 +86,7 @@ def test_db_backup_is_a_whole_store_and_is_never_written_over(terminal: Terminal
     assert terminal.quick("db", "upgrade").code == 0
 
 
-def test_pipelines_with_parameters(terminal: Terminal) -> None:
+def test_pipelines_with_parameters(terminal: Shell) -> None:
     listed = {p["name"] for p in terminal.quick("pipelines", "--json").lines}
     assert {"convert", "exec"} <= listed
     schema = terminal.quick("pipelines", "convert", "--json").json["params"]
@@ -94,7 +95,7 @@ def test_pipelines_with_parameters(terminal: Terminal) -> None:
     assert terminal.quick("pipelines", "convrt").code == 3
 
 
-def test_doctor_says_how_to_fix_what_is_wrong(terminal: Terminal) -> None:
+def test_doctor_says_how_to_fix_what_is_wrong(terminal: Shell) -> None:
     good = {f["what"]: f for f in terminal.quick("doctor", "--json").lines}
     assert good["ffmpeg pinned"]["verdict"] == "ok"
     assert good["store"]["verdict"] == "ok"
@@ -110,6 +111,6 @@ def test_doctor_says_how_to_fix_what_is_wrong(terminal: Terminal) -> None:
     assert finding["fix"]
 
 
-def test_completion_scripts(terminal: Terminal) -> None:
+def test_completion_scripts(terminal: Shell) -> None:
     for shell in ("bash", "zsh", "fish"):
         assert "_UNJAM_COMPLETE" in terminal.quick("completion", shell).out

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.cli.driver import Terminal
+from tests.e2e.shell import Shell
 
 HEAVY = (
     "pydantic rich av numpy psutil imageio_ffmpeg platformdirs fastapi sqlalchemy psycopg asyncio subprocess"
@@ -16,7 +16,7 @@ HEAVY = (
     ("args", "more"),
     [(["--help"], ["sqlite3", "unjam.settings", "unjam.store"]), (["--version"], ["sqlite3"]), (["ls"], [])],
 )
-def test_what_is_not_imported(terminal: Terminal, args: list[str], more: list[str]) -> None:
+def test_what_is_not_imported(terminal: Shell, args: list[str], more: list[str]) -> None:
     code = (
         "import sys; from unjam.cli.main import run; code = run(sys.argv[1:]);"
         "print('LOADED', *sorted(sys.modules)); sys.exit(code)"
@@ -34,7 +34,7 @@ def test_what_is_not_imported(terminal: Terminal, args: list[str], more: list[st
     assert loaded & {*HEAVY.split(), *more} == set()
 
 
-def test_help_lists_every_command_and_each_has_help_with_an_example(terminal: Terminal) -> None:
+def test_help_lists_every_command_and_each_has_help_with_an_example(terminal: Shell) -> None:
     from unjam.cli.main import COMMANDS
 
     listed = terminal.quick("--help").out

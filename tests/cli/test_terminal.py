@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.cli.driver import Terminal
+from tests.e2e.shell import Shell
 from unjam.cli.logs import on_screen
 from unjam.worker.shared import WorkerState
 
@@ -17,7 +17,7 @@ EVIL = "a\x1bc\x1b]0;owned\x07\n0000 done.mov"
 SHOWN = "a\\x1bc\\x1b]0;owned\\x07\\n0000 done"
 
 
-def on_a_terminal(terminal: Terminal, *args: str) -> bytes:
+def on_a_terminal(terminal: Shell, *args: str) -> bytes:
     """All that a person's terminal gets."""
     ours, theirs = os.openpty()
     env = {**terminal.env, "TERM": "xterm", "COLUMNS": "200"}
@@ -52,7 +52,7 @@ def _read(fd: int) -> bytes:
     ],
     ids=lambda args: " ".join(args).replace(EVIL, "EVIL"),
 )
-def test_nothing_of_a_name_is_obeyed(terminal: Terminal, args: tuple[str, ...]) -> None:
+def test_nothing_of_a_name_is_obeyed(terminal: Shell, args: tuple[str, ...]) -> None:
     terminal.file(EVIL)
     terminal.quick("convert", EVIL, "-o", "out", "--detach")
     said = on_a_terminal(terminal, *args)
@@ -62,7 +62,7 @@ def test_nothing_of_a_name_is_obeyed(terminal: Terminal, args: tuple[str, ...]) 
         assert SHOWN[:12].encode() in said
 
 
-def test_a_program_gets_the_name_as_it_is(terminal: Terminal) -> None:
+def test_a_program_gets_the_name_as_it_is(terminal: Shell) -> None:
     terminal.file(EVIL)
     assert EVIL in terminal.quick("convert", EVIL, "--dry-run").out
 

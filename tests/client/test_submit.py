@@ -10,7 +10,7 @@ from tests.client.world import World
 from unjam.client.submit import DuplicatePolicy, Fate, plan
 from unjam.errors import Duplicate, InputBad, InputMissing, NotFound, NotPermitted, UsageError
 from unjam.jobs.model import JobLimits, State
-from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.reasons import Reason, ReasonCode
 
 
 def test_a_file_becomes_one_job_without_a_batch(world: World) -> None:
@@ -120,7 +120,12 @@ def test_an_unfinished_end_is_continued_as_the_same_job(world: World, state: Sta
     if state is State.CANCELLED:
         world.store.request_cancel([first.id], by="tester")
     else:
-        world.end(world.claim(world.worker()), state, ReasonCode.CRASHED)
+        claim = world.claim(world.worker())
+        if state is State.PAUSED:
+            world.store.request_pause(
+                [first.id], by="tester", reason=Reason(ReasonCode.INTERRUPTED, "paused")
+            )
+        world.end(claim, state, ReasonCode.CRASHED)
     assert world.job(first.id).state is state
     assert world.submit(asked).job_ids == [first.id]
     assert world.job(first.id).state is State.QUEUED
@@ -161,14 +166,14 @@ def test_finished_work_is_submitted_anew_for_the_worker_to_skip(world: World) ->
     assert world.submit_one(asked).id != first.id
 
 
-def test_other_limits_make_a_new_job_of_a_failed_one(world: World) -> None:
+def test_a_failed_job_goes_on_with_the_limits_now_asked_for(world: World) -> None:
+    """INV-KEEP: a longer limit must not cost the units that the shorter one left."""
     world.file("a.mov")
     asked = world.ask("a.mov", output_dir="out", limits=JobLimits(timeout=5))
     first = world.submit_one(asked)
     world.end(world.claim(world.worker()), State.FAILED, ReasonCode.TIMEOUT)
-    longer = world.submit_one(replace(asked, limits=JobLimits(timeout=50)))
-    assert longer.id != first.id
-    assert longer.spec.limits.timeout == 50
+    longer = world.submit_one(replace(asked, limits=JobLimits(timeout=50), priority=3))
+    assert (longer.id, longer.spec.limits.timeout, longer.spec.priority) == (first.id, 50, 3)
 
 
 def test_force_is_never_over_an_active_job(world: World) -> None:

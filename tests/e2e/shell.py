@@ -1,4 +1,5 @@
-"""The command line as a stranger uses it: real processes, a home of its own, nothing left after the test."""
+"""The command line as a stranger uses it: a home of its own, real processes (or fast inside the test's),
+nothing left after the test."""
 
 import json
 import os
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import imageio_ffmpeg
+from click.testing import CliRunner
 
 from tests.helpers import wait_until
+from unjam.cli import main
 from unjam.settings import Settings
 from unjam.store import open_store
 from unjam.store.port import Store
@@ -85,7 +88,9 @@ class Shell:
         self.cwd.mkdir(parents=True)
         self.ledger = Ledger(root)
         self.prefix = prefix
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+        self.settings = Settings(home=self.home)
+        names = ("PATH", "LANG", "LC_ALL", "PYTHONPATH")
+        kept = {name: os.environ[name] for name in names if name in os.environ}
         self.env = {
             **kept,
             "HOME": str(root),
@@ -137,6 +142,25 @@ class Shell:
             cwd=self.cwd, env={**self.env, **env}, stdin=stdin, stdout=stdout, stderr=stderr,
         )  # fmt: skip
 
+    def quick(self, *args: str) -> Said:
+        """In this process: a tenth of the time, for everything that neither forks nor waits."""
+        before = Path.cwd()
+        os.chdir(self.cwd)
+        try:
+            with CliRunner().isolation(env=self.env) as (out, err, _both):
+                code = main.run(args)
+                sys.stdout.flush()
+                return Said(code, out.getvalue().decode("utf-8", "surrogateescape"), err.getvalue().decode())
+        finally:
+            os.chdir(before)
+
+    def file(self, name: str, content: bytes = b"media") -> Path:
+        """A file in the working folder."""
+        path = self.cwd / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
     def show(self, ident: str = "@last") -> dict[str, Any]:
         """The job as JSON, its units included."""
         said = self.run("show", ident, "--units", "--json")
@@ -152,7 +176,7 @@ class Shell:
     @contextmanager
     def store(self) -> Iterator[Store]:
         """The store itself, for what no command shows."""
-        store = open_store(Settings(home=self.home).store)
+        store = open_store(self.settings.store)
         try:
             yield store
         finally:

@@ -40,6 +40,10 @@ def start(shell: Shell, name: str, count: int, seconds: float) -> "subprocess.Po
     return shell.start("run", "e2e-turn", name, "-o", f"out-{name}", *params)
 
 
+def ids_of(shell: Shell) -> list[str]:
+    return [job["id"] for job in shell.jobs()]
+
+
 def leased(store: Store) -> list[Job]:
     return [held.job for held in store.live_jobs()]
 
@@ -96,8 +100,8 @@ def test_started_together_they_never_hold_more_than_the_machine_has(shell: Shell
         finish(shell, a=(one, 8), b=(other, 8))
 
 
-def test_the_first_to_end_takes_only_its_own_worker_along(shell: Shell) -> None:
-    """The second begins with the worker of the first, and starts one of its own when that has ended."""
+def test_the_first_to_end_does_not_wait_and_tears_nothing_from_the_other(shell: Shell) -> None:
+    """The second begins with the worker of the first, and starts one of its own when that takes no more."""
     with start(shell, "a", 2, 1.0) as one:
         with shell.store() as store:
             wait_until(lambda: leased(store), 20, "the first to run")
@@ -108,3 +112,5 @@ def test_the_first_to_end_takes_only_its_own_worker_along(shell: Shell) -> None:
             assert len(workers) == 2
             assert first.id in workers
             finish(shell, a=(one, 2), b=(other, 6))
+        # What ran on the worker of the first when that was over was finished there, not begun again.
+        assert all(len(job["attempts"]) == 1 for job in map(shell.show, ids_of(shell)))

@@ -19,7 +19,7 @@ from tests.store.rig import (
 )
 from unjam.errors import Conflict, Duplicate, NotFound
 from unjam.jobs.lifecycle import ACTIVE, ENDED, LIVE, RESUMABLE, can
-from unjam.jobs.model import Counters, NewBatch, Request, State
+from unjam.jobs.model import Counters, NewBatch, Request, State, Terms
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.store import JobFilter, Store
 
@@ -88,10 +88,12 @@ def test_resume_in_every_state(store: Store, clock: Clock, name: str) -> None:
     clock.advance(100)
     (outcome,) = store.resume(["job-1"], by="ann", fresh_budgets=False)
     resumed = before in RESUMABLE
-    assert (outcome.state, outcome.changed) == (State.QUEUED if resumed else before, resumed)
+    withdrawn = name == "pausing"
+    assert (outcome.state, outcome.changed) == (State.QUEUED if resumed else before, resumed or withdrawn)
     after = store.get("job-1")
     assert after is not None
     assert after.state is outcome.state
+    assert after.requested is (Request.CANCEL if name == "cancelling" else None)
     if resumed:
         assert (after.reason, after.finished_at, after.run_at) == (None, None, clock())
         assert changes(store, "job-1")[-1] == (before, State.QUEUED)
@@ -121,12 +123,13 @@ def test_resume_keeps_units_and_budgets_unless_asked_for_fresh_ones(store: Store
 def test_resume_takes_new_facts_about_the_inputs(store: Store) -> None:
     store.submit(job(inputs=(an_input(),)))
     new = (type(an_input())("in.mov", "/media/in.mov", 999, 5),)
-    store.resume(["job-1"], by="ann", fresh_budgets=False, inputs={"job-1": new})
-    untouched = store.get("job-1")
-    assert untouched is not None
-    assert untouched.spec.inputs == (an_input(),)
     store.request_cancel(["job-1"], by="ann")
-    store.resume(["job-1"], by="ann", fresh_budgets=False, inputs={"job-1": new, "other": new})
+    store.resume(
+        ["job-1"],
+        by="ann",
+        fresh_budgets=False,
+        terms={"job-1": Terms(inputs=new), "other": Terms(inputs=new)},
+    )
     resumed = store.get("job-1")
     assert resumed is not None
     assert resumed.spec.inputs == new

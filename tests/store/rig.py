@@ -252,6 +252,8 @@ def bring(store: Store, wanted: str, id: str = "job-1") -> Lease | None:
     elif state is State.CANCELLING:
         store.request_cancel([id], by="ann")
     elif state is not State.RUNNING:
+        if state is State.PAUSED:
+            store.request_pause([id], by="ann", reason=PAUSED)
         store.end(claim.lease, ending(state, claim))
         return None
     return claim.lease

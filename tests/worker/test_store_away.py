@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from tests.worker.crew import Crew
 from unjam.errors import DiskFull, LeaseLost, StoreUnavailable, UnjamError
-from unjam.jobs.model import WorkerInfo
+from unjam.jobs.model import Lease, WorkerInfo
 from unjam.store import open_store
 from unjam.store.port import Store
 from unjam.supervise.faults import FaultPoints
@@ -93,7 +94,9 @@ def test_a_duty_outlives_a_store_that_cannot_write(
         )  # fmt: skip
         [store] = sick
         if duty is request_loop:
-            state.running["j1"] = cast(Any, None)  # it asks only while something runs
+            state.running[Lease("j1", 1)] = cast(
+                Any, SimpleNamespace(asked_to_pause=False)
+            )  # it asks only while something runs
         store.error = error
         task = asyncio.create_task(duty(state))
         async with asyncio.timeout(10):

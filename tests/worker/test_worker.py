@@ -354,3 +354,33 @@ def test_a_worker_that_was_forgotten_by_mistake_checks_in_again(tmp_path: Path) 
         assert c.wait(c.submit("test-note")).state is State.SUCCEEDED
         assert process.poll() is None
         assert "internal error" not in c.log()
+
+
+def test_a_pause_withdrawn_in_time_stops_nothing(tmp_path: Path) -> None:
+    """INV-KEEP: the attempt that waited for its next unit to pause there goes on and does them all."""
+    with crew(tmp_path, grace=30.0) as c:
+        c.start()
+        job_id = c.submit("test-units", {"ledger": str(c.ledger), "count": 3, "hold_at": 1})
+        wait_until(lambda: c.lines() == ["u0 attempt 1"], 20, "the first unit")
+        c.store.request_pause([job_id], by="a test", reason=Reason(ReasonCode.INTERRUPTED, "paused"))
+        wait_until(lambda: "pausing at its next finished unit" in c.log(), 10)
+        c.store.resume([job_id], by="a test", fresh_budgets=False)
+        wait_until(lambda: "the pause was withdrawn" in c.log(), 10)
+        Path(f"{c.ledger}.go").touch()
+        assert c.wait(job_id).state is State.SUCCEEDED
+        assert c.lines() == [f"u{n} attempt 1" for n in range(3)]
+
+
+def test_a_pause_withdrawn_too_late_for_its_attempt_costs_one_more(tmp_path: Path) -> None:
+    """INV-LOST: the tree was being ended already; the job is queued at once and goes on from its units."""
+    with crew(tmp_path, grace=5.0) as c:
+        c.start()
+        job_id = c.submit("test-hang", {"how": "native"})
+        wait_until(lambda: c.job(job_id).progress > 0, 20, "it to hang")
+        c.store.request_pause([job_id], by="a test", reason=Reason(ReasonCode.INTERRUPTED, "paused"))
+        wait_until(lambda: "pausing" in c.log(), 10)
+        c.store.resume([job_id], by="a test", fresh_budgets=False)
+        wait_until(lambda: len(c.store.attempts(job_id)) == 2, 20, "the next attempt")
+        assert "paused" not in [e.state_to for e in c.store.events_since(0, job_ids=[job_id])]
+        c.store.request_cancel([job_id], by="a test")
+        c.wait(job_id)

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from unjam.cli.app import App, pass_app
+from unjam.cli.options import LIMITS, positive, size, with_options
 from unjam.cli.output import data, json_line, say
+from unjam.cli.waiting import say_if_nobody_takes
 from unjam.errors import Conflict
 from unjam.jobs.lifecycle import ACTIVE, LIVE
-from unjam.jobs.model import Request, State
+from unjam.jobs.model import State
 
 if TYPE_CHECKING:
+    from unjam.client.actions import Changes
+    from unjam.jobs.model import Watcher
     from unjam.store.port import RequestOutcome, Store
 
 idents_argument = click.argument("idents", nargs=-1, required=True, metavar="ID...")
 json_option = click.option("--json", "as_json", is_flag=True, help="One object a line.")
-attach_options = (
+_GO_ON = (
+    click.option("--json", "as_json", is_flag=True, help="One event a line on stdout."),
     click.option("--detach", is_flag=True, help="Return at once instead of following."),
     click.option("-j", "slots", type=click.IntRange(1), help="CPU slots of the worker that is started here."),
+    click.option("--priority", type=int, help="Another priority; higher is first."),
+    *LIMITS,
 )
 
 
@@ -62,28 +69,21 @@ def pause(app: App, /, idents: tuple[str, ...], as_json: bool) -> int:
         return _told(outcomes, {State.PAUSED, State.RUNNING}, "paused", as_json=as_json)
 
 
-@click.command(epilog="Example: unjam resume @last")
+@click.command(epilog="Example: unjam resume @last --timeout 2h")
 @idents_argument
-@click.option("--json", "as_json", is_flag=True, help="One event a line on stdout.")
-@attach_options[0]
-@attach_options[1]
+@with_options(_GO_ON)
 @pass_app
-def resume(app: App, /, idents: tuple[str, ...], as_json: bool, detach: bool, slots: int | None) -> int:
+def resume(app: App, /, idents: tuple[str, ...], **options: Any) -> int:
     """Go on with paused, failed or cancelled jobs from their finished units, and follow them; a job that runs
-    is followed as it is."""
+    is followed as it is, and if it was asked to pause it does not. Limits and priority can be changed."""
     from unjam.client import actions
-    from unjam.client.api import who
-    from unjam.client.handover import hand_over
 
-    with app.store() as store:
-        cursor = store.last_event_id()
-        job_ids = _resolved(store, idents)
-        pausing = [job.id for job in store.get_many(job_ids) if job.requested is Request.PAUSE]
-        if pausing:
-            # Asked to pause a moment ago: it goes on once it has, and does not stop under whoever resumed it.
-            hand_over(store, app.settings, pausing, say)
-        outcomes = actions.resume(store, job_ids, by=who())
-        return _go_on(app, store, outcomes, cursor, as_json=as_json, detach=detach, slots=slots)
+    changes = _changes(options)
+
+    def act(store: Store, job_ids: list[str], by: str, watcher: Watcher | None) -> list[RequestOutcome]:
+        return actions.resume(store, job_ids, by=by, changes=changes, watcher=watcher)
+
+    return _go_on(app, idents, act, changes, options)
 
 
 @click.command(epilog="Example: unjam retry @last --failed")
@@ -91,24 +91,29 @@ def resume(app: App, /, idents: tuple[str, ...], as_json: bool, detach: bool, sl
 @click.option("--failed", is_flag=True, help="Only the failed jobs of a batch.")
 @click.option("--fresh", is_flag=True, help="Forget the finished units and begin anew.")
 @click.option("--unit", "units", multiple=True, metavar="NAME", help="Do these units anew.")
-@click.option("--json", "as_json", is_flag=True, help="One event a line on stdout.")
-@attach_options[0]
-@attach_options[1]
+@with_options(_GO_ON)
 @pass_app
 def retry(
     app: App, /, idents: tuple[str, ...], failed: bool, fresh: bool, units: tuple[str, ...], **options: Any
 ) -> int:
     """Like resume, with fresh budgets: for jobs that failed too often."""
     from unjam.client import actions
-    from unjam.client.api import who
 
-    with app.store() as store:
-        cursor = store.last_event_id()
-        job_ids = _resolved(store, idents)
-        outcomes = actions.retry(
-            store, job_ids, by=who(), only_failed=failed, fresh=fresh, units=units or None
+    changes = _changes(options)
+
+    def act(store: Store, job_ids: list[str], by: str, watcher: Watcher | None) -> list[RequestOutcome]:
+        return actions.retry(
+            store,
+            job_ids,
+            by=by,
+            only_failed=failed,
+            fresh=fresh,
+            units=units or None,
+            changes=changes,
+            watcher=watcher,
         )
-        return _go_on(app, store, outcomes, cursor, **options)
+
+    return _go_on(app, idents, act, changes, options)
 
 
 @click.command(epilog="Example: unjam rm @last")
@@ -158,30 +163,63 @@ def _told(outcomes: Sequence[RequestOutcome], wanted: set[State], word: str, *, 
     raise Conflict(f"nothing was {word}")
 
 
+def _changes(options: Mapping[str, Any]) -> Changes:
+    from unjam.client.actions import Changes
+
+    return Changes(
+        timeout=positive(options["timeout"], "--timeout"),
+        stall_after=positive(options["stall_after"], "--stall-after"),
+        memory_bytes=size(options["memory"]),
+        priority=options["priority"],
+    )
+
+
 def _go_on(
     app: App,
-    store: Store,
-    outcomes: Sequence[RequestOutcome],
-    cursor: int,
-    *,
-    as_json: bool,
-    detach: bool,
-    slots: int | None,
+    idents: Sequence[str],
+    act: Callable[[Store, list[str], str, Watcher | None], list[RequestOutcome]],
+    changes: Changes,
+    options: Mapping[str, Any],
 ) -> int:
-    ids = [o.job_id for o in outcomes if o.state in ACTIVE]
-    for outcome in outcomes:
-        if outcome.state not in ACTIVE:
-            say(f"{outcome.job_id} is {outcome.state}: nothing to go on with")
-        elif not as_json:
-            say(f"{outcome.job_id} {'goes on' if outcome.changed else f'is {outcome.state}'}")
-    if not ids:
-        raise Conflict("nothing to go on with; finished work is done anew by `unjam run --force`")
-    if detach:
-        from unjam.cli.run import say_if_nobody_takes
-
-        if (first := store.get(ids[0])) is not None:
-            say_if_nobody_takes(store, first)
-        return 0
+    """Resume or retry, tell what became of each, and follow what goes on."""
+    # Loaded before anything is changed: between that and the watching lies no moment for a Ctrl+C.
     from unjam.cli.following import run_attached
+    from unjam.client.actions import Changes
+    from unjam.client.api import who
+    from unjam.client.attach import Attachment
 
-    return run_attached(store, app.settings, ids, cursor=cursor, as_json=as_json, slots=slots)
+    with app.store() as store:
+        cursor = store.last_event_id()
+        attachment = Attachment(store, ttl=app.settings.attach_ttl)
+        watcher = None if options["detach"] else attachment.watcher
+        outcomes = act(store, _resolved(store, idents), who(), watcher)
+        for outcome in outcomes:
+            _say_goes_on(outcome, as_json=options["as_json"])
+            if outcome.state in LIVE and changes != Changes():
+                say(f"{outcome.job_id} runs: its limits stay until it is paused and resumed")
+        going = [o.job_id for o in outcomes if o.state in ACTIVE]
+        ids = list(dict.fromkeys([*going, *(job_id for o in outcomes for job_id in o.revived)]))
+        if not ids:
+            raise Conflict("nothing to go on with; finished work is done anew by `unjam run --force`")
+        if options["detach"]:
+            if (first := store.get(ids[0])) is not None:
+                say_if_nobody_takes(store, first)
+            return 0
+        return run_attached(
+            store,
+            app.settings,
+            ids,
+            attachment,
+            cursor=cursor,
+            as_json=options["as_json"],
+            slots=options["slots"],
+        )
+
+
+def _say_goes_on(outcome: RequestOutcome, *, as_json: bool) -> None:
+    if outcome.state not in ACTIVE:
+        say(f"{outcome.job_id} is {outcome.state}: nothing to go on with")
+    elif not as_json:
+        say(f"{outcome.job_id} {'goes on' if outcome.changed else f'is {outcome.state}'}")
+        if outcome.revived:
+            say(f"and with it {', '.join(outcome.revived)}: failed because of it before")

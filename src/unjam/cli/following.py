@@ -17,7 +17,7 @@ from unjam.client.local import LocalWorker
 from unjam.client.owners import live
 from unjam.client.waits import Surroundings, next_step
 from unjam.jobs.lifecycle import LIVE
-from unjam.jobs.model import Job, State
+from unjam.jobs.model import Job, Phase, State
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.printable import one_line
 from unjam.settings import Settings
@@ -34,6 +34,7 @@ def run_attached(
     store: Store,
     settings: Settings,
     job_ids: Sequence[str],
+    attachment: Attachment,
     *,
     cursor: int | None,
     as_json: bool,
@@ -46,15 +47,16 @@ def run_attached(
 
     The first INT, TERM or HUP pauses them, the second kills what runs. A watcher that dies is noticed by its
     attachment lease, a worker of ours by the pidfd that its keeper holds. `guests` are those of `job_ids`
-    that somebody else had started and runs: they are followed, and go on whatever becomes of this terminal.
+    that somebody else had started and runs, or takes over later: they are followed, and go on whatever
+    becomes of this terminal.
     """
     own = [job_id for job_id in job_ids if job_id not in guests]
     with Signals() as signals, ExitStack() as at_end:
         local = LocalWorker(store, settings, slots=slots)
         display = make_display(store.artifacts, as_json=as_json, quiet=quiet)
         at_end.callback(display.close)
-        attachment = Attachment(store, own, ttl=settings.attach_ttl)
-        at_end.callback(local.stop)
+        attachment.add(own)
+        at_end.callback(local.stop, own)
         try:
             session = _Session(store, job_ids, own, cursor, display, attachment, local)
             session.follow(signals)
@@ -63,12 +65,13 @@ def run_attached(
         except BrokenPipeError:
             # Whoever read the events is gone, like a closed terminal: the jobs must not be left to nobody.
             _pause(store, own, "the reader of this run's output went away")
-            local.stop()
+            local.stop(own)
             attachment.close()
             raise
         # Detached only after the end or the pause: until then the death of this process, by kill -9 or by an
         # error, pauses the jobs.
-        local.stop()
+        if left := local.stop(own):
+            display.line(f"{_jobs(left)} of others still run on the worker started here: it ends after them")
         attachment.close()
         jobs = [session.follower.jobs[job_id] for job_id in job_ids if job_id in session.follower.jobs]
     if signals.pressed:
@@ -149,13 +152,13 @@ class _Session:
         self._waits_since = time.monotonic()
         self._why: str | None = None
         self.follower = Follower(store, job_ids, cursor=cursor)
-        # The attachment of an earlier run that was killed may have ended just before ours began.
-        self._go_on()
 
     def follow(self, signals: Signals) -> None:
         """Until all have ended, only paused ones are left, or a signal came."""
         for pace in paces():
             self._look()
+            if not signals.pressed:
+                self._go_on()
             if signals.pressed or not self.follower.unfinished() or self.follower.all_paused():
                 return
             if self._local.tick(self.follower.unfinished()):
@@ -165,9 +168,10 @@ class _Session:
 
     def interrupted(self, signals: Signals, patience: float) -> None:
         """Pause what is left and see it paused; a second signal kills."""
+        self._own &= self._attachment.held()
         ids = [job.id for job in self.follower.unfinished() if job.id in self._own]
         if not ids:
-            self._display.line("what still runs was started by somebody else and goes on")
+            self._display.line("what still runs was started or taken over by somebody else and goes on")
             return
         _pause(self._store, ids, "the run that waited for it was stopped")
         self._display.line(f"pausing {_jobs(len(ids))}: finished units are kept; press again to kill at once")
@@ -197,20 +201,29 @@ class _Session:
         return [job for job in self.follower.jobs.values() if job.state in LIVE]
 
     def _own_running(self) -> list[Job]:
-        return [job for job in self._running() if job.id in self._own]
+        """Those of ours that still run, but not what somebody resumed since we asked it to pause."""
+        return [
+            job
+            for job in self._running()
+            if job.id in self._own and (job.requested is not None or job.phase is Phase.PUBLISHING)
+        ]
 
     def _look(self) -> None:
+        self._attachment.tick()
         self._display.update(self.follower.poll(), self.follower.jobs, self._store.now())
-        if not self._attachment.tick() and self._go_on():
-            self._display.line("this run was suspended and its jobs were paused: going on")
-            self._display.update(self.follower.poll(), self.follower.jobs, self._store.now())
 
-    def _go_on(self) -> bool:
-        """Resume what was paused because nobody watched it. True when there was any."""
-        jobs = [job for job in self.follower.unfinished() if job.id in self._own]
-        paused = [job.id for job in jobs if job.state is State.PAUSED and job.reason == ABANDONED]
-        self._store.resume(paused, by="run", fresh_budgets=False)
-        return bool(paused)
+    def _go_on(self) -> None:
+        """Resume what was paused because nobody watched it: this process, or the machine, stood still."""
+        paused = [
+            job.id
+            for job in self.follower.unfinished()
+            if job.id in self._own and job.state is State.PAUSED and job.reason == ABANDONED
+        ]
+        if paused:
+            watcher = self._attachment.watcher
+            self._store.resume(paused, by="run", fresh_budgets=False, watcher=watcher)
+            self._display.line("this run was suspended and its jobs were paused: going on")
+            self._look()
 
     def _say_why(self) -> None:
         waiting = [job for job in self.follower.unfinished() if job.state not in LIVE]

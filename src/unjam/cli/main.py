@@ -14,7 +14,7 @@ from unjam import __version__
 COMMANDS: dict[str, tuple[str, str, str]] = {
     # name: module, attribute, one line of help
     "run": ("run", "run", "Submit a pipeline for files or folders and follow it."),
-    "convert": ("run", "convert", "Convert video or audio: `unjam convert in.mov -o out`."),
+    "convert": ("short", "convert", "Convert video or audio: `unjam convert in.mov -o out`."),
     "exec": ("run", "exec_", "Run any command, supervised: `unjam exec -- make all`."),
     "ls": ("jobs", "ls", "List jobs, newest first."),
     "show": ("jobs", "show", "Everything about one job or batch."),

@@ -6,13 +6,13 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unjam.client.handover import free_lost
 from unjam.errors import Conflict, NotFound
 from unjam.jobs.lifecycle import ACTIVE, LIVE, RESUMABLE
-from unjam.jobs.model import InputFile, Job, State
+from unjam.jobs.model import InputFile, Job, JobLimits, State, Terms, Watcher
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.settings import Settings
 from unjam.storage.inputs import inspect
@@ -60,12 +60,48 @@ def pause(store: Store, job_ids: Sequence[str], *, by: str) -> list[RequestOutco
     return store.request_pause(job_ids, by=by, reason=Reason(ReasonCode.INTERRUPTED, f"paused by {by}"))
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Other limits and priority for jobs that go on. None: as they were."""
+
+    timeout: float | None = None
+    stall_after: float | None = None
+    memory_bytes: int | None = None
+    priority: int | None = None
+
+    def limits(self, now: JobLimits) -> JobLimits:
+        """The limits with these changes."""
+        asked = {
+            "timeout": self.timeout,
+            "stall_after": self.stall_after,
+            "memory_bytes": self.memory_bytes,
+        }
+        return replace(now, **{name: value for name, value in asked.items() if value is not None})  # type: ignore[arg-type]
+
+
 def resume(
-    store: Store, job_ids: Sequence[str], *, by: str, fresh_budgets: bool = False
+    store: Store,
+    job_ids: Sequence[str],
+    *,
+    by: str,
+    fresh_budgets: bool = False,
+    changes: Changes | None = None,
+    watcher: Watcher | None = None,
 ) -> list[RequestOutcome]:
-    """Paused, failed and cancelled jobs become queued again and go on from their finished units."""
-    known = {job.id: fresh_inputs(job) for job in store.get_many(job_ids) if job.state in RESUMABLE}
-    return store.resume(job_ids, by=by, fresh_budgets=fresh_budgets, inputs=known)
+    """Paused, failed and cancelled jobs become queued again and go on from their finished units; of a running
+    one a pause that was asked for is withdrawn. They belong to `watcher` from then on, or to nobody.
+
+    `changes` hold for all that does not run: an attempt keeps what it began with.
+    """
+    terms = {
+        job.id: Terms(
+            inputs=fresh_inputs(job) if job.state in RESUMABLE else None,
+            limits=None if changes is None else changes.limits(job.spec.limits),
+            priority=None if changes is None else changes.priority,
+        )
+        for job in store.get_many(job_ids)
+    }
+    return store.resume(job_ids, by=by, fresh_budgets=fresh_budgets, terms=terms, watcher=watcher)
 
 
 def retry(
@@ -76,6 +112,8 @@ def retry(
     only_failed: bool = False,
     fresh: bool = False,
     units: Sequence[str] | None = None,
+    changes: Changes | None = None,
+    watcher: Watcher | None = None,
 ) -> list[RequestOutcome]:
     """Like resume, with fresh budgets. `fresh` forgets all finished units first, `units` only these.
 
@@ -94,7 +132,8 @@ def retry(
     if fresh or units is not None:
         for job in jobs:
             _drop(store, job, None if fresh else units)
-    return resume(store, [job.id for job in jobs], by=by, fresh_budgets=True)
+    ids = [job.id for job in jobs]
+    return resume(store, ids, by=by, fresh_budgets=True, changes=changes, watcher=watcher)
 
 
 def remove(store: Store, settings: Settings, job_ids: Sequence[str]) -> list[str]:

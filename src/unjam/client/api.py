@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from unjam.client import actions
+from unjam.client.actions import Changes
 from unjam.client.follow import Follower, paces, wait_for
 from unjam.client.ids import Target, resolve
 from unjam.client.submit import DuplicatePolicy, Submission, carry_out, plan
@@ -183,11 +184,19 @@ class JobHandle:
     def pause(self) -> None:
         actions.pause(self._owner.store, [self.id], by=who())
 
-    def resume(self) -> None:
-        actions.resume(self._owner.store, [self.id], by=who())
+    def resume(self, changes: Changes | None = None) -> None:
+        """Go on, or withdraw a pause; `changes` are other limits, or another priority."""
+        actions.resume(self._owner.store, [self.id], by=who(), changes=changes)
 
-    def retry(self, *, fresh: bool = False, units: Sequence[str] | None = None) -> None:
-        actions.retry(self._owner.store, [self.id], by=who(), fresh=fresh, units=units)
+    def retry(
+        self,
+        *,
+        fresh: bool = False,
+        units: Sequence[str] | None = None,
+        changes: Changes | None = None,
+    ) -> None:
+        """Like resume, with fresh budgets. Raises Conflict when there is nothing to try again."""
+        actions.retry(self._owner.store, [self.id], by=who(), fresh=fresh, units=units, changes=changes)
 
 
 class Batch:
@@ -231,11 +240,11 @@ class Batch:
     def pause(self) -> None:
         actions.pause(self._owner.store, self._ids(), by=who())
 
-    def resume(self) -> None:
-        actions.resume(self._owner.store, self._ids(), by=who())
+    def resume(self, changes: Changes | None = None) -> None:
+        actions.resume(self._owner.store, self._ids(), by=who(), changes=changes)
 
-    def retry(self, *, only_failed: bool = True) -> None:
-        actions.retry(self._owner.store, self._ids(), by=who(), only_failed=only_failed)
+    def retry(self, *, only_failed: bool = True, changes: Changes | None = None) -> None:
+        actions.retry(self._owner.store, self._ids(), by=who(), only_failed=only_failed, changes=changes)
 
 
 def who() -> str:

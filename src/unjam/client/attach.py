@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from unjam.client.ids import new_id
+from unjam.jobs.model import Watcher
 from unjam.store.port import Store
 from unjam.supervise.linux import boottime
 
@@ -13,24 +14,27 @@ RENEW_EVERY = 2.0
 
 
 class Attachment:
-    """Held by whoever waits for jobs; `tick` renews it, `close` gives it back without touching the jobs."""
+    """Held by whoever waits for jobs; `tick` renews it, `close` gives it back without touching the jobs.
+
+    Jobs that are resumed are attached by `Store.resume` itself, in one transaction; new ones by `add`.
+    """
 
     def __init__(
         self,
         store: Store,
-        job_ids: Sequence[str],
         *,
         ttl: float,
         clock: Callable[[], float] = boottime,  # runs on while the machine sleeps, as the store's does
     ) -> None:
         self._store = store
-        self._job_ids = tuple(job_ids)
-        self._ttl = ttl
         self._clock = clock
         self._renewed = clock()
-        self.watcher_id = new_id("w")
+        self.watcher = Watcher(new_id("w"), ttl)
+
+    def add(self, job_ids: Sequence[str]) -> None:
+        """Hold these jobs too."""
         if job_ids:
-            store.attach(self.watcher_id, job_ids, ttl=ttl)
+            self._store.attach(self.watcher.id, job_ids, ttl=self.watcher.ttl)
 
     def tick(self) -> bool:
         """Renew when it is due; cheap to call often. False when it may have run out meanwhile (this process
@@ -39,11 +43,12 @@ class Attachment:
         if late < RENEW_EVERY:
             return True
         self._renewed = self._clock()
-        if late < self._ttl:
-            self._store.renew_attachment(self.watcher_id, ttl=self._ttl)
-            return True
-        self._store.attach(self.watcher_id, self._job_ids, ttl=self._ttl)
-        return False
+        self._store.renew_attachment(self.watcher.id, ttl=self.watcher.ttl)
+        return late < self.watcher.ttl
+
+    def held(self) -> frozenset[str]:
+        """The jobs that are still this watcher's: whoever resumed one elsewhere has taken it over."""
+        return frozenset(self._store.attached(self.watcher.id))
 
     def close(self) -> None:
-        self._store.detach(self.watcher_id)
+        self._store.detach(self.watcher.id)

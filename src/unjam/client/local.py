@@ -6,14 +6,16 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from unjam.client.owners import suitable
 from unjam.jobs.lifecycle import LIVE
 from unjam.jobs.model import Job, State
 from unjam.settings import Settings
-from unjam.store.port import Store
+from unjam.store.port import JobFilter, Store
+from unjam.supervise.identity import identity_of
+from unjam.supervise.keeper_env import LET_GO
 from unjam.worker.spawn import environment, keeper_argv, worker_argv
 
 CHECK_EVERY = 2.0
@@ -91,9 +93,33 @@ class LocalWorker:
                 os.close(parent)
         self._started = now
 
-    def stop(self) -> None:
-        """End our worker: TERM, and again (which stops at once) if that takes too long. Blocks until then."""
-        self._signal_and_wait(self._settings.grace + STOP_LIMIT)
+    def stop(self, own: Collection[str]) -> int:
+        """End our worker: TERM, and again (which stops at once) if that takes too long. Blocks until then.
+
+        Jobs of others than `own` that it runs are not torn from it: it takes no more, and ends after them.
+        Returns how many those are.
+        """
+        if self._keeper is None or self._keeper.poll() is not None:
+            self._signal_and_wait(0.0)
+            return 0
+        others = sum(job.id not in own for job in self._runs(self._keeper.pid))
+        if others:
+            self._keeper.send_signal(LET_GO)
+            self._keeper = None
+        else:
+            self._signal_and_wait(self._settings.grace + STOP_LIMIT)
+        return others
+
+    def _runs(self, keeper_pid: int) -> list[Job]:
+        """What the worker below this keeper runs."""
+        keeper = identity_of(keeper_pid)
+        mine = [
+            worker.id
+            for worker in self._store.workers()
+            if keeper is not None and worker.keeper_identity == keeper.to_json()
+        ]
+        jobs = [self._store.list_jobs(JobFilter(worker_id=worker_id)) for worker_id in mine]
+        return [job for found in jobs for job in found]
 
     def kill(self) -> None:
         """End our worker at once: at the second signal it kills its attempts instead of waiting for them."""

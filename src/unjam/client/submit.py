@@ -15,7 +15,7 @@ from unjam.client.results import job_input
 from unjam.errors import Conflict, Duplicate, NotPermitted, UsageError
 from unjam.jobs.digest import digest_of
 from unjam.jobs.lifecycle import ACTIVE, RESUMABLE
-from unjam.jobs.model import Budgets, Job, JobLimits, NewBatch, NewJob, OnExists
+from unjam.jobs.model import Budgets, Job, JobLimits, NewBatch, NewJob, OnExists, Terms, Watcher
 from unjam.jobs.reasons import Reason
 from unjam.pipelines import registry
 from unjam.pipelines.api import PipelineDef
@@ -147,9 +147,12 @@ def plan(store: Store, settings: Settings, asked: Submission) -> Plan:
     )
 
 
-def carry_out(store: Store, planned: Plan, asked: Submission, *, by: str) -> Outcome:
+def carry_out(
+    store: Store, planned: Plan, asked: Submission, *, by: str, watcher: Watcher | None = None
+) -> Outcome:
     """Submit what is new, continue what is unfinished. Raises Duplicate when a live worker does any of it
-    already and the policy says refuse; nothing is submitted then (INV-DUP)."""
+    already and the policy says refuse; nothing is submitted then (INV-DUP). What is continued belongs to
+    `watcher` from then on, or to nobody."""
     notes: list[str] = []
     items = [_superseded(store, item, asked, by) for item in planned.items]
     running = [item for item in items if item.fate is Fate.RUNNING]
@@ -165,7 +168,7 @@ def carry_out(store: Store, planned: Plan, asked: Submission, *, by: str) -> Out
     for item in items:
         if item.known is not None and item.fate is not Fate.NEW:
             if item.fate is Fate.CONTINUED:
-                notes.append(_continue(store, item, by))
+                notes.append(_continue(store, item, by, watcher))
             jobs.append((item.known.id, item.fate))
             continue
         answer = answers[item.job.id]
@@ -250,10 +253,10 @@ def _planned(store: Store, job: NewJob, is_run: Callable[[Job], bool]) -> Planne
 
 
 def _same_terms(known: NewJob, job: NewJob) -> bool:
-    """Would a resumed job run on the terms now asked for? Else a new one is made."""
-    return (known.pipeline_version, known.limits, known.on_exists, known.queue) == (
+    """Would a resumed job run on the terms now asked for? It takes over limits and priority; for other terms
+    a new one is made."""
+    return (known.pipeline_version, known.on_exists, known.queue) == (
         job.pipeline_version,
-        job.limits,
         job.on_exists,
         job.queue,
     )
@@ -326,12 +329,13 @@ def _submit(
     return [answer if isinstance(answer, Reason) else answer.job_id for answer in answers], batch.id
 
 
-def _continue(store: Store, item: Planned, by: str) -> str:
+def _continue(store: Store, item: Planned, by: str, watcher: Watcher | None) -> str:
     assert item.known is not None
     known = item.known
     # Counted before: a job that is claimed at once would show units of its new attempt.
     done = sum(stage.units_done for stage in store.stages(known.id))
-    store.resume([known.id], by=by, fresh_budgets=True, inputs={known.id: item.job.inputs})
+    new = Terms(item.job.inputs, item.job.limits, item.job.priority)
+    store.resume([known.id], by=by, fresh_budgets=True, terms={known.id: new}, watcher=watcher)
     terms = ""
     if not _same_terms(known.spec, item.job):
         terms = (

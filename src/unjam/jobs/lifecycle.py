@@ -42,10 +42,13 @@ def settle(live: State, requested: Request | None, wanted: State) -> State:
     """Where a live job goes when its attempt is over and should become `wanted`, given what was asked.
 
     Its tree is gone, so a request that came too late for the worker to see is fulfilled here and not lost:
-    a cancel stands (only a failure is told instead), a pause stops the job from being claimed again.
+    a cancel stands (only a failure is told instead), a pause stops the job from being claimed again. A pause
+    that was withdrawn while its attempt was already ending is none: the job goes on.
     """
     if live is State.CANCELLING:
         return State.FAILED if wanted is State.FAILED else State.CANCELLED
     if requested is Request.PAUSE and wanted is State.QUEUED:
         return State.PAUSED
+    if requested is not Request.PAUSE and wanted is State.PAUSED:
+        return State.QUEUED
     return wanted

@@ -89,6 +89,13 @@ class InputFile:
     size_bytes: int | None = None
     mtime_ns: int | None = None
     media: Mapping[str, Any] | None = None
+    source: str | None = None
+    """`job:ID/ARTIFACT`, if it is a result of another job: `uri` is where that is, or will be."""
+
+    @property
+    def job_id(self) -> str | None:
+        """The job whose result this is."""
+        return None if self.source is None else self.source.removeprefix("job:").partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +156,25 @@ class NewJob:
     on_exists: OnExists = OnExists.FAIL
     force: bool = False
     """Run even if the manifest proves the same work was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What may be changed of a job that nobody runs. None: as it is."""
+
+    inputs: tuple[InputFile, ...] | None = None
+    """What is known of the inputs now (size, mtime)."""
+    limits: JobLimits | None = None
+    priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Who waits for jobs; when the attachment expires, the jobs that it holds are paused."""
+
+    id: str
+    ttl: float
+    """Seconds without a renewal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
-"""What people ask of jobs: cancel, pause, resume, forget units, remove."""
+"""What people ask of jobs: cancel, pause, forget units, remove."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from unjam.errors import Conflict, Duplicate
-from unjam.jobs.lifecycle import ACTIVE, RESUMABLE
-from unjam.jobs.model import InputFile, Phase, State, UnitRecord
+from unjam.errors import Conflict
+from unjam.jobs.lifecycle import ACTIVE
+from unjam.jobs.model import Phase, State, UnitRecord
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.store.base import Base, reason_data
 from unjam.store.database import Row
@@ -81,55 +81,6 @@ class Asking(Base):
         data = reason_data(reason, by=by)
         self._event(hot["seq"], kind, now, before=hot["state"], after=state.value, data=data)
 
-    # -- resume ------------------------------------------------------------------------------------------
-    def resume(
-        self,
-        job_ids: Sequence[str],
-        *,
-        by: str,
-        fresh_budgets: bool,
-        inputs: Mapping[str, tuple[InputFile, ...]] | None = None,
-    ) -> list[RequestOutcome]:
-        with self._db.write():
-            now = self.now()
-            # Oldest first: a job finds those it waits for resumed already.
-            self._lock(job_ids)
-            rows = sorted((self._hot(id) for id in set(job_ids)), key=lambda row: row["seq"])
-            done = {row["id"]: self._resume(row, by, fresh_budgets, now) for row in rows}
-            for job_id, files in (inputs or {}).items():
-                if job_id in done and done[job_id].changed:
-                    self._set_inputs(self._hot(job_id)["seq"], files)
-        outcome = [done[job_id] for job_id in job_ids]
-        self._poke_for(outcome)
-        return outcome
-
-    def _resume(self, hot: Row, by: str, fresh_budgets: bool, now: float) -> RequestOutcome:
-        before = State(hot["state"])
-        if before not in RESUMABLE:
-            return RequestOutcome(hot["id"], before, changed=False)
-        waits = bool(self._db.all("find_upstream", {"job_seq": hot["seq"]}))
-        after = State.WAITING if waits else State.QUEUED
-        self._refuse_if_taken(hot)
-        self._db.run(
-            "resume_job",
-            {"seq": hot["seq"], "state": after, "now": now, "fresh": int(fresh_budgets)},
-        )
-        data = {"by": by, "fresh_budgets": fresh_budgets}
-        self._event(hot["seq"], "resumed", now, before=before.value, after=after.value, data=data)
-        if waits:
-            after = self._settle_waiting(hot["seq"], hot["id"], now)
-        return RequestOutcome(hot["id"], after, changed=True)
-
-    def _refuse_if_taken(self, hot: Row) -> None:
-        """Another active job may have the key or the output name of this one meanwhile (INV-DUP)."""
-        other = self._db.one("find_rival", {"seq": hot["seq"]})
-        if other is not None:
-            raise Duplicate(
-                f"job {hot['id']} cannot go on: job {other['id']} ({other['state']}) has its work or its "
-                "output",
-                other["id"],
-            )
-
     # -- forget ------------------------------------------------------------------------------------------
     def drop_units(self, job_id: str, *, units: Sequence[str] | None = None) -> list[UnitRecord]:
         with self._db.write():
@@ -160,6 +111,11 @@ class Asking(Base):
             for row in found:
                 if row["state"] in ACTIVE:
                     raise Conflict(f"job {row['id']} is {row['state']}: cancel it before it is removed")
+                if (needer := self._db.one("find_needer", {"id": row["id"]})) is not None:
+                    raise Conflict(
+                        f"job {row['id']} cannot be removed: job {needer['id']} ({needer['state']}) "
+                        "goes on from it"
+                    )
             return self._remove(found)
 
     def prune(self, *, ended_before: float, limit: int = 1000) -> list[str]:
@@ -177,7 +133,3 @@ class Asking(Base):
             self._db.many("delete_jobs", seqs)
             self._db.later("delete_empty_batches", {})
         return removed
-
-    def _poke_for(self, outcome: Sequence[RequestOutcome]) -> None:
-        if any(one.changed for one in outcome):
-            self._waker.poke()

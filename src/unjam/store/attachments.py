@@ -29,24 +29,30 @@ class Attaching(Asking):
     def renew_attachment(self, watcher_id: str, *, ttl: float) -> None:
         self._db.run("renew_attachment", {"watcher_id": watcher_id, "expires_at": self.now() + ttl})
 
+    def attached(self, watcher_id: str) -> list[str]:
+        return [row["id"] for row in self._db.all("find_attached", {"watcher_id": watcher_id})]
+
     def detach(self, watcher_id: str) -> None:
         self._db.run("detach", {"watcher_id": watcher_id})
 
     def expire_attachments(self) -> list[str]:
-        if not self._db.one("find_expired_attachment", {"now": self.now()}):
+        if not self._db.all("find_expired_attachment", {"now": self.now()}):
             return []
         with self._db.write():
             now = self.now()
-            seqs = {row["job_seq"] for row in self._db.all("expire_attachments", {"now": now})}
-            abandoned = [row for seq in sorted(seqs) if (row := self._abandoned(seq)) is not None]
+            ids = [row["id"] for row in self._db.all("find_expired_attachment", {"now": now})]
+            abandoned = [row for job_id in ids if (row := self._abandoned(job_id, now)) is not None]
             outcome = [self._pause(row, ABANDONED, "watcher", now) for row in abandoned]
         self._poke_for(outcome)
         return [one.job_id for one in outcome if one.changed]
 
-    def _abandoned(self, job_seq: int) -> Row | None:
-        """The job, if it is active and nobody watches it. Its row is locked before watchers are looked for:
-        one that attaches at this moment is seen."""
-        job = self._db.one("get_job_by_seq", {"seq": job_seq})
-        if job is None or job["finished_at"] is not None:
+    def _abandoned(self, job_id: str, now: float) -> Row | None:
+        """The job, if it is active and nobody watches it. Its row is locked before its watchers are looked
+        for: one that attaches at this moment, or takes the job over, is seen."""
+        job = self._db.one("get_hot_job", {"id": job_id})
+        if job is None:
             return None
-        return None if self._db.one("find_attachment", {"job_seq": job_seq}) else job
+        expired = self._db.run("expire_attachments", {"job_seq": job["seq"], "now": now})
+        if not expired or job["finished_at"] is not None:
+            return None
+        return None if self._db.one("find_attachment", {"job_seq": job["seq"]}) else job

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from unjam.errors import LeaseLost, NotFound
 from unjam.jobs.lifecycle import LIVE, SATISFIED
-from unjam.jobs.model import InputFile, Job, Lease, State
+from unjam.jobs.model import Job, Lease, State
 from unjam.jobs.reasons import Reason
 from unjam.store.database import Database, Row
-from unjam.store.rows import job_of, with_inputs
+from unjam.store.port import RequestOutcome
+from unjam.store.rows import job_of
 from unjam.store.wakeup import Waker
 
 
@@ -66,10 +67,10 @@ class Base:
         rows = {row["seq"]: row for row in self._db.all("load_jobs", {"seqs": json.dumps(seqs)})}
         return [job_of(rows[seq]) for seq in seqs if seq in rows]
 
-    def _set_inputs(self, job_seq: int, inputs: Sequence[InputFile]) -> None:
+    def _change_spec(self, job_seq: int, change: Callable[[str], str]) -> None:
         row = self._db.one("get_spec", {"job_seq": job_seq})
         assert row is not None  # the job's row is locked, so its detail is there
-        self._db.later("put_spec", {"job_seq": job_seq, "spec": with_inputs(row["spec"], inputs)})
+        self._db.later("put_spec", {"job_seq": job_seq, "spec": change(row["spec"])})
 
     # -- history -----------------------------------------------------------------------------------------
     def _event(
@@ -85,6 +86,10 @@ class Base:
     ) -> None:
         text = json.dumps(data) if data else "{}"
         self._db.later("insert_event", (at, job_seq, attempt, kind, before, after, text))
+
+    def _poke_for(self, outcome: Sequence[RequestOutcome]) -> None:
+        if any(one.changed for one in outcome):
+            self._waker.poke()
 
     # -- dependants --------------------------------------------------------------------------------------
     def _settle_dependants(self, ended: Iterable[tuple[str, State]], now: float) -> bool:

@@ -159,8 +159,10 @@ def _outcome(hot: Row, end: AttemptEnd) -> tuple[State, Reason | None]:
     state = settle(live, requested, end.job_state)
     if not can(live, state):
         raise Conflict(f"a job cannot go from {live.value} to {state.value}")
-    if state is end.job_state or requested is None:
+    if state is end.job_state:
         reason = end.job_reason
+    elif requested is None:
+        reason = None  # a pause that was withdrawn is no reason for anything
     else:
         reason = Reason(ReasonCode(hot["request_code"]), hot["request_message"])
     if state in ENDED and reason is None:

@@ -32,7 +32,9 @@ from unjam.jobs.model import (
     StagedOutput,
     StageRecord,
     State,
+    Terms,
     UnitRecord,
+    Watcher,
     WorkerInfo,
 )
 from unjam.jobs.reasons import Reason
@@ -89,6 +91,8 @@ class RequestOutcome:
     job_id: str
     state: State
     changed: bool
+    revived: tuple[str, ...] = ()
+    """Of a resumed job: those that had failed because of it and wait for it again."""
 
 
 class Store(Protocol):
@@ -212,10 +216,12 @@ class Store(Protocol):
         *,
         by: str,
         fresh_budgets: bool,
-        inputs: Mapping[str, tuple[InputFile, ...]] | None = None,
+        terms: Mapping[str, Terms] | None = None,
+        watcher: Watcher | None = None,
     ) -> list[RequestOutcome]:
-        """Paused, failed or cancelled jobs become queued (waiting) with their units. A live job is
-        unchanged. `inputs` refreshes what is known of the inputs (size, mtime). Raises Duplicate when the
+        """Paused, failed or cancelled jobs become queued (waiting) with their units, and what failed because
+        of them waits again. Of a live job a pause that was asked for is withdrawn. `terms` hold for what is
+        not live. All of them are attached to `watcher` from now on, or to nobody. Raises Duplicate when the
         output name or the dedupe key meanwhile belongs to another active job."""
 
     def drop_units(self, job_id: str, *, units: Sequence[str] | None = None) -> list[UnitRecord]:
@@ -223,11 +229,15 @@ class Store(Protocol):
         go."""
 
     def remove(self, job_ids: Sequence[str]) -> list[str]:
-        """Delete ended jobs and all their rows; returns the ids removed. Active jobs raise Conflict."""
+        """Delete ended jobs and all their rows; returns the ids removed. Active jobs, and those that
+        an active one waited for, raise Conflict."""
 
     # -- attachment leases -------------------------------------------------------------------------------
     def attach(self, watcher_id: str, job_ids: Sequence[str], *, ttl: float) -> None: ...
     def renew_attachment(self, watcher_id: str, *, ttl: float) -> None: ...
+    def attached(self, watcher_id: str) -> list[str]:
+        """The jobs this watcher still holds: others may have taken some over."""
+
     def detach(self, watcher_id: str) -> None: ...
     def expire_attachments(self) -> list[str]:
         """Forget expired attachments; jobs left without any watcher that are still active are asked to
@@ -276,4 +286,5 @@ class Store(Protocol):
         """The unfinished jobs a waiting job waits for."""
 
     def prune(self, *, ended_before: float, limit: int = 1000) -> list[str]:
-        """Delete ended jobs older than that (store clock) and events past it; returns the ids removed."""
+        """Delete ended jobs older than that (store clock) with their events; returns the ids removed. What an
+        active job waited for stays."""

@@ -101,8 +101,14 @@ def with_inputs(spec: str, inputs: Sequence[InputFile]) -> str:
     return _ENCODE({**json.loads(spec), "inputs": _input_rows(inputs)})
 
 
+def with_limits(spec: str, limits: JobLimits) -> str:
+    """The stored submission with other limits."""
+    return _ENCODE({**json.loads(spec), "limits": asdict(limits)})
+
+
 def _input_rows(inputs: Sequence[InputFile]) -> list[list[object]]:
-    return [[i.name, i.uri, i.size_bytes, i.mtime_ns, i.media] for i in inputs]
+    rows: list[list[object]] = [[i.name, i.uri, i.size_bytes, i.mtime_ns, i.media] for i in inputs]
+    return [[*row, i.source] if i.source else row for row, i in zip(rows, inputs, strict=True)]
 
 
 def spec_json(job: NewJob) -> str:

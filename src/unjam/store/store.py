@@ -6,12 +6,13 @@ from unjam.store.attachments import Attaching
 from unjam.store.claim import Claiming
 from unjam.store.finish import Finishing
 from unjam.store.reading import Reading
+from unjam.store.resume import Resuming
 from unjam.store.submit import Submitting
 from unjam.store.work import Working
 from unjam.store.workers import Staffing
 
 
-class SqlStore(Submitting, Claiming, Working, Finishing, Attaching, Staffing, Reading):
+class SqlStore(Submitting, Claiming, Working, Finishing, Attaching, Resuming, Staffing, Reading):
     """`port.Store` in SQL. Used by one thread at a time, never across a fork."""
 
     @property

@@ -11,13 +11,14 @@ from unjam.jobs.model import NewBatch, NewJob, State
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.store.base import Base
 from unjam.store.database import NotUnique
+from unjam.store.lanes import Lanes
 from unjam.store.port import OnDuplicate, Submitted
 from unjam.store.rows import maybe_in, spec_json, text_in, text_out
 
 _EVENT = "submitted"
 
 
-class Submitting(Base):
+class Submitting(Lanes):
     """Part of the store."""
 
     def submit(self, job: NewJob, *, on_duplicate: OnDuplicate = OnDuplicate.REFUSE) -> Submitted:
@@ -108,27 +109,11 @@ class Submitting(Base):
 
     def _job_row(self, job: NewJob, seq: int | None, batch_seq: int | None, now: float) -> tuple[object, ...]:
         needs = job.needs
-        lane = self._lanes.get((job.queue, job.pipeline, job.priority)) or self._lane(job)
+        lane = self._lane(job.queue, job.pipeline, job.priority)
         return (
             seq, job.id, lane, "waiting" if job.after else "queued", now, now, batch_seq, job.dedupe_key,
             maybe_in(job.output_path), needs.cpu, needs.memory_bytes, needs.gpu,
         )  # fmt: skip
-
-    def _lane(self, job: NewJob) -> int:
-        if job.queue not in self._queues:
-            self._db.run("insert_queue", {"name": job.queue})
-            self._queues.add(job.queue)
-        key = {"queue": job.queue, "pipeline": job.pipeline, "priority": job.priority}
-        self._db.run("insert_lane", key)
-        row = self._db.one("get_lane", key)
-        assert row is not None  # there before, or written by the line above
-        lane: int = row["id"]
-        self._lanes[job.queue, job.pipeline, job.priority] = lane
-        return lane
-
-    def _forget_lanes(self) -> None:
-        self._lanes.clear()
-        self._queues.clear()
 
     # -- dependencies ------------------------------------------------------------------------------------
     def _require_upstream(self, job: NewJob, known: set[str] | tuple[()]) -> None:
@@ -140,8 +125,9 @@ class Submitting(Base):
     def _wait_for(self, job: NewJob, seq: int, now: float) -> None:
         if not job.after:
             return
+        results = {source.job_id for source in job.inputs}
         for upstream in dict.fromkeys(job.after):
-            self._db.later("insert_dependency", (seq, upstream))
+            self._db.later("insert_dependency", (seq, upstream, int(upstream in results)))
         self._settle_waiting(seq, job.id, now)
 
     # -- duplicates --------------------------------------------------------------------------------------

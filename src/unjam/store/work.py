@@ -23,6 +23,7 @@ from unjam.store.rows import (
     to_json,
     unit_of,
     unit_params,
+    with_inputs,
 )
 
 _SAME = ("fence", "uri", "size_bytes", "sha256", "result", "host")
@@ -150,4 +151,4 @@ class Working(Base):
     def set_input_media(self, lease: Lease, inputs: Sequence[InputFile]) -> None:
         with self._db.write():
             job_seq = self._held(lease)["seq"]
-            self._set_inputs(job_seq, inputs)
+            self._change_spec(job_seq, lambda spec: with_inputs(spec, inputs))

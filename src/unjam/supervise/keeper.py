@@ -16,7 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from unjam.supervise import kill, linux
-from unjam.supervise.keeper_env import KEEPER_FD, KEEPER_IDENTITY
+from unjam.supervise.keeper_env import KEEPER_FD, KEEPER_IDENTITY, LET_GO
 
 BACKOFF_FIRST, BACKOFF_LAST = 0.1, 5.0  # seconds between restarts, doubling
 HEALTHY_AFTER = 60.0  # seconds of life after which the backoff starts anew
@@ -24,7 +24,7 @@ KILL_LIMIT = 5.0  # seconds; what is in uninterruptible sleep must not keep the 
 EX_TEMPFAIL = 75  # the child saw its keeper die, or wants to be ended: not a crash
 EX_NOT_FOUND = 127  # the command cannot be executed: no restart would help
 
-_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, LET_GO)
 _USAGE = "usage: python -m unjam.supervise.keeper [--restart] [--parent-fd N] -- COMMAND..."
 
 
@@ -109,6 +109,8 @@ class Keeper:
             self._hand_on(signal.SIGTERM)
         if self._wake_read in ready:
             for number in os.read(self._wake_read, 4096):
+                if number == LET_GO:
+                    self._parent_fd = None
                 if number in _FORWARDED:
                     self._hand_on(number)
         kill.reap_all(self._on_reap)

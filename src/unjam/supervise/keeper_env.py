@@ -1,8 +1,13 @@
-"""How a keeper tells its child who keeps it: two environment variables, read once and kept from attempts."""
+"""What a keeper and its child tell each other: two environment variables, read once and kept from attempts,
+and one signal."""
 
 import os
+import signal
 
 KEEPER_FD, KEEPER_IDENTITY = "UNJAM_KEEPER_FD", "UNJAM_KEEPER_IDENTITY"
+LET_GO = signal.SIGUSR1
+"""To a keeper, and handed on: who started it is done and does not wait. The death of that process is none of
+its concern any more, and the child finishes what it has, begins nothing new, and ends."""
 
 
 def take_keeper() -> tuple[int, str] | None:

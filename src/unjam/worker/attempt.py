@@ -238,7 +238,9 @@ class AttemptRun:
         self.request(held)
 
     def request(self, held: HeldLease) -> None:
-        """A cancel or pause was asked of the job."""
+        """A cancel or pause was asked of the job, or a pause withdrawn."""
+        if held.requested is None:
+            self.withdraw()
         if held.requested is None or held.requested is self._requested:
             return
         self._requested = held.requested
@@ -247,12 +249,28 @@ class AttemptRun:
 
     def _obey(self) -> None:
         if self._requested is Request.CANCEL:
+    @property
+    def asked_to_pause(self) -> bool:
+        return self._requested is Request.PAUSE
+
+    def withdraw(self) -> None:
+        """Nobody asks for the pause any more. What is stopping already is queued again at its end."""
+        if self._requested is Request.PAUSE and not self._stopping:
+            self.state.say(f"{self.label}: goes on, the pause was withdrawn")
+            self._requested, self._asked_by = None, ""
+            if self._pause_timer is not None:
+                self._pause_timer.cancel()
+                self._pause_timer = None
+
             self.stop(why.CANCEL, self._asked_by or "cancelled")
         elif self._requested is Request.PAUSE and self._tree is not None and self._pause_timer is None:
             # A pause waits for the next unit commit, where it costs nothing, but not longer than the grace.
             delay = self.state.settings.grace if self.picture.has_units else 0.0
             loop = asyncio.get_running_loop()
             self._pause_timer = loop.call_later(delay, self.stop, why.PAUSE, self._asked_by or "paused")
+            self.state.say(
+                f"{self.label}: pausing{' at its next finished unit' if delay else ''}, {self._asked_by}"
+            )
 
     def stop(self, reason: str, message: str) -> None:
         """Tell the attempt why, then TERM, grace, KILL."""
@@ -328,7 +346,8 @@ class AttemptRun:
         return Facts(
             finished=self.talk.finished if self.talk else None,
             failed=self.talk.failed if self.talk else None,
-            requested=self._requested,
+            # A commit may have been answered with a pause that was withdrawn since.
+            requested=self._requested or (self.talk.told_to_stop if self.talk else None),
             asked_by=self._asked_by,
             stall_evidence=self._stall_evidence,
             stage=self.picture.stage,

@@ -67,6 +67,8 @@ class Conversation:
         self._gone = False
         self.finished: Finished | None = None
         self.failed: Failed | None = None
+        self.told_to_stop: Request | None = None
+        """What the last commit was answered: the attempt ends for it."""
         self.broken = ""
         """What came instead of a message, if the attempt broke the protocol."""
 
@@ -177,7 +179,7 @@ class Conversation:
             return outcome
         self._picture.unit_committed(message, now=boottime())
         await self._state.faults.reach("unit_committed", self._claim.job.id)
-        request = self._requested()
+        request = self.told_to_stop = self._requested()
         return Ack(stop=request.value if request else None)
 
     async def _take_token(self, name: str) -> Message:

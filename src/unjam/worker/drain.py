@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
+from unjam.supervise.keeper_env import LET_GO
 from unjam.worker.shared import WorkerState
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -24,6 +25,7 @@ class Drain:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._pressed, number)
+        loop.add_signal_handler(LET_GO, self._let_go)
 
     def begin(self, why: str) -> None:
         """No new claims; running attempts are stopped and their jobs queued again."""
@@ -52,6 +54,13 @@ class Drain:
             state.line.patient = False
             for run in list(state.running.values()):
                 run.drain_now()
+
+    def _let_go(self) -> None:
+        """The run that started this worker is over: what others have here is finished, nothing else begun."""
+        self._finish_first = True
+        if self._presses == 0:
+            self._presses = 1
+            self._first("the run that started this worker is over")
 
     def _first(self, name: str) -> None:
         state = self._state

@@ -64,6 +64,10 @@ async def request_loop(state: WorkerState) -> None:
             found = await state.line.do(lambda s: s.requests(state.id), urgent=True)
         except AWAY:
             continue  # the renewals say it; this is only the fast way
+        asked = {held.lease for held in found}
+        for lease, run in list(state.running.items()):
+            if run.asked_to_pause and lease not in asked:
+                run.withdraw()
         for held in found:
             deliver(state, held)
 

@@ -1,1 +1,1 @@
-DELETE FROM attachment WHERE expires_at <= :now RETURNING job_seq
+DELETE FROM attachment WHERE job_seq = :job_seq AND expires_at <= :now

@@ -1,1 +1,5 @@
-SELECT 1 AS found FROM attachment WHERE expires_at <= :now LIMIT 1
+SELECT DISTINCT j.id
+FROM attachment AS a
+JOIN job AS j ON j.seq = a.job_seq
+WHERE a.expires_at <= :now
+ORDER BY j.id

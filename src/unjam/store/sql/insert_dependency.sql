@@ -1,1 +1,1 @@
-INSERT INTO dependency (job_seq, after_id) VALUES (?, ?)
+INSERT INTO dependency (job_seq, after_id, is_input) VALUES (?, ?, ?)

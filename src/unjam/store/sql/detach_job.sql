@@ -1,0 +1,1 @@
+DELETE FROM attachment WHERE job_seq = :job_seq

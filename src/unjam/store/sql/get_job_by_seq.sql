@@ -1,1 +1,0 @@
-SELECT seq, id, state, phase, requested, fence, finished_at FROM job WHERE seq = :seq
