@@ -41,15 +41,20 @@ def start(token: str) -> list[Bystander]:
 
 def _fork(become: Callable[[], None]) -> int:
     me = os.pidfd_open(os.getpid())
+    ready, not_yet = os.pipe()  # closed by exec: a signal that came before all are blocked would not be seen
     pid = os.fork()
     if pid:
         os.close(me)
+        os.close(not_yet)
+        os.read(ready, 1)
+        os.close(ready)
         return pid
     try:
         linux.die_with(me)
         os.setsid()
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         become()
+        os.close(not_yet)
         while True:
             signal.pause()
     finally:

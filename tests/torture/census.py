@@ -92,9 +92,10 @@ def _role(pid: int, parent: int, run: str) -> tuple[str, str | None]:
     if comm in _BY_NAME:
         # A fork that has not taken its own name yet looks like its parent; nobody is aimed at by mistake.
         return ("newborn" if name_of(parent) == comm else _BY_NAME[comm]), None
-    return (
-        "worker" if b"unjam.worker" in (linux.read_small(f"/proc/{pid}/cmdline") or b"") else "other"
-    ), None
+    command = linux.read_small(f"/proc/{pid}/cmdline") or b""
+    if b"unjam.worker" in command:
+        return "worker", None
+    return ("newborn" if b"unjam.supervise." in command else "other"), None
 
 
 def _tell_attempts_from_leaves(census: Census) -> None:
@@ -124,17 +125,40 @@ def attempt_of_leaf(pid: int, run: str) -> str | None:
     return names.attempt_of_token(run, words[1].partition(".")[2])
 
 
-def send(proc: Proc, number: int) -> bool:
-    """Signal exactly this process, by pidfd. False when it is gone."""
+def hold(proc: Proc) -> int | None:
+    """A pidfd of exactly this process; None when it is gone."""
     try:
         pidfd = os.pidfd_open(proc.pid)
     except OSError:
+        return None
+    stat = linux.proc_stat(proc.pid)
+    if stat is None or stat.start_ticks != proc.start:
+        os.close(pidfd)
+        return None
+    return pidfd
+
+
+def send(proc: Proc, number: int) -> bool:
+    """Signal exactly this process. False when it is gone."""
+    pidfd = hold(proc)
+    if pidfd is None:
         return False
     try:
-        stat = linux.proc_stat(proc.pid)
-        return stat is not None and stat.start_ticks == proc.start and linux.send_pidfd(pidfd, number)
+        return linux.send_pidfd(pidfd, number)
     finally:
         os.close(pidfd)
+
+
+def _below_us(pid: int) -> bool:
+    """Another torture beside this one calls its attempts the same. All of ours are below us, a subreaper."""
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        stat = linux.proc_stat(pid)
+        if stat is None:
+            return True  # its parent has just ended: the next look tells
+        pid = stat.ppid
+    return False
 
 
 @dataclass(slots=True)
@@ -162,7 +186,7 @@ class Doomed:
             comm = name_of(pid)
             if (
                 (pid, stat.start_ticks) in self.keys
-                or comm.removeprefix("uj:") in self.attempts
+                or (comm.removeprefix("uj:") in self.attempts and _below_us(pid))
                 or (comm == "sleep" and attempt_of_leaf(pid, self.run) in self.attempts)
                 or (bool(self.marks) and get_mark(pid) in self.marks)
             ):

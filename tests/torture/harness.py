@@ -1,26 +1,23 @@
-"""One run of the torture: whom to kill, when and where; what must then be gone."""
+"""One run of the torture: whom to kill, when and where."""
 
 import random
 import signal
-import time
 from collections.abc import Callable
 
 from tests.torture import census as look
 from tests.torture import ledger, names
 from tests.torture.bystanders import Bystander
-from tests.torture.census import Census, Doomed, Proc
+from tests.torture.census import Proc
 from tests.torture.rig import GRACE, LEASE_TTL, Rig, Slot
+from tests.torture.strike import Striker
 from tests.torture.tally import COMMITTING, PUBLISHING, STARTING, Tally
 from tests.torture.verdict import finish
-from tests.torture.watch import Hit, Watch
+from tests.torture.watch import Watch
 from unjam.supervise.kill import kill_my_children
-from unjam.supervise.mark import get_mark
 
-ORPHAN_LIMIT = 2.0
-"""Seconds that INV-ORPHAN grants."""
-SWEEP_LIMIT = 8.0
-"""Seconds from the next start until nothing of a total kill may be left: a worker's start, mostly."""
 READY_LIMIT = 30.0
+LEAVES_EACH = 4
+"""One attempt has five; the fifth changes its pid all the time and may be missed."""
 
 RANDOM_ROLES = {
     "worker": 30,
@@ -40,6 +37,12 @@ POINTS = {
     "ended": 2,
 }
 AIMED_SHARE, EARLY_SHARE, STOP_SHARE = 0.5, 0.1, 0.1
+YOUNG_SHARE = 0.25
+"""Share of the massacres that come as soon as something is in flight, not when all leaves have grown."""
+
+
+class Jammed(Exception):
+    """Jobs wait, and nothing runs: there is nobody to torture."""
 
 
 class Harness:
@@ -54,19 +57,25 @@ class Harness:
         self.watch = Watch(rig, self.tally, bystanders, lambda: (rng.randint(3, 8), rng.uniform(0.05, 0.35)))
         self._say = say
         self._bystanders = bystanders
-        self._bystanding: set[str] = set()
-        """Attempts of a worker whose zygote was killed: they must not notice."""
-        self._hit: set[str] = set()
+        self._striker = Striker(rig, self.watch, self.tally, rng)
 
     # -- the run --------------------------------------------------------------------------------------------
-    def run(self, kills: int) -> None:
+    def run(self, kills: int, massacres: int) -> None:
         try:
-            while (done := self.tally.kills.total()) < kills:
-                self._say(f"{done}/{kills}: {self._one()}")
-            unharmed = self._bystanding - self._hit
+            try:
+                self._torture(kills, massacres)
+            except Jammed as error:
+                self.tally.fault("jammed", [str(error)])
+            unharmed = self._striker.bystanding - self._striker.hit
             finish(self.rig, self.watch, self.tally, self._bystanders, unharmed, self._say)
         finally:
             kill_my_children(limit=10)
+
+    def _torture(self, kills: int, massacres: int) -> None:
+        while (done := self.tally.kills.total()) < kills:
+            self._say(f"{done}/{kills}: {self._one()}")
+        for done in range(massacres):
+            self._say(f"massacre {done + 1}/{massacres}: {self._all_at_once()}")
 
     def _one(self) -> str:
         self.watch.keep_up()
@@ -85,11 +94,32 @@ class Harness:
         self.watch.pause(self.rng.random() * 0.6)
         return self._strike(self._choose(RANDOM_ROLES), "working")
 
-    def _steady(self) -> None:
-        """Until user code runs and its leaves have grown: a kill before that proves little."""
-        wanted = 4 * len(self.rig.slots)
-        if not self.watch.wait(lambda: self.watch.census().leaves() >= wanted, READY_LIMIT):
-            self._say(f"    only {self.watch.census().leaves()} leaves after {READY_LIMIT:g} s")
+    def _all_at_once(self) -> str:
+        """With jobs in flight: at any moment of their work, or of their starts."""
+        if self.rng.random() < YOUNG_SHARE:
+            self.watch.wait(lambda: bool(self.watch.census().of("attempt")), READY_LIMIT)
+            self.watch.pause(self.rng.random() * 0.2)
+            return self._striker.massacre("starting", self.watch.census())
+        self._steady(everywhere=True)
+        self.watch.pause(self.rng.random() * 0.6)
+        return self._striker.massacre("working", self.watch.census())
+
+    def _steady(self, everywhere: bool = False) -> None:
+        """Until user code runs and its leaves have grown: a kill before that proves little. `everywhere`:
+        below every keeper."""
+        slots = self.rig.slots
+
+        def grown() -> bool:
+            census = self.watch.census()
+            if everywhere:
+                return all(len(census.of("leaf", slot.number)) >= LEAVES_EACH for slot in slots)
+            return census.leaves() >= LEAVES_EACH * len(slots)
+
+        if not self.watch.wait(grown, READY_LIMIT):
+            leaves = self.watch.census().leaves()
+            self._say(f"    only {leaves} leaves after {READY_LIMIT:g} s")
+            if not leaves:
+                raise Jammed(f"no job ran for {READY_LIMIT:g} s")
 
     # -- killing --------------------------------------------------------------------------------------------
     def _choose(self, weights: dict[str, int]) -> str:
@@ -135,64 +165,14 @@ class Harness:
     def _strike(self, role: str, phase: str, slot: Slot | None = None) -> str:
         census = self.watch.census()
         if role == "all":
-            return self._massacre(census, phase)
+            return self._striker.massacre(phase, census)
         found = census.of(role, slot.number if slot else None)
         if not found:
             role = "worker"
             found = (
                 census.of(role, slot.number if slot else None) or census.of("worker") or census.of("keeper")
             )
-        victim = self.rng.choice(found)
-        doomed, attempts = self._doom(census, victim)
-        at = self._count(victim.role, phase, census, attempts)
-        if victim.role == "keeper":
-            self._mark_killed(victim)
-        look.send(victim, signal.SIGKILL)
-        # Whoever takes over must not be held where its predecessor died.
-        self.rig.release()
-        return self._until_clean(victim.role, phase, doomed, at)
-
-    def _doom(self, census: Census, victim: Proc) -> tuple[Doomed, set[str]]:
-        """What must end with this process, and the attempts that it takes along."""
-        doomed = Doomed(self.rig.run)
-        match victim.role:
-            case "zygote":
-                doomed.keys.add(victim.key)
-                self._bystanding |= {p.attempt for p in census.of("attempt", victim.slot) if p.attempt}
-            case "attempt" | "ns-init" | "guardian":
-                guardian = census.guardian_of(victim)
-                doomed.add(census.tree(guardian or victim))
-            case _:
-                tree = census.tree(victim)
-                doomed.add(tree)
-                doomed.marks |= {mark for p in tree if (mark := get_mark(p.pid)) is not None}
-        return doomed, set(doomed.attempts)
-
-    def _massacre(self, census: Census, phase: str) -> str:
-        """Everything of ours in one loop; the leaves are left to the kernel, or to the next start."""
-        inside, outside = Doomed(self.rig.run), Doomed(self.rig.run)
-        for guardian in census.of("guardian"):
-            tree = census.tree(guardian)
-            (inside if any(p.role == "ns-init" for p in tree) else outside).add(tree)
-        ours = [p for p in census.procs.values() if p.role not in ("leaf", "other")]
-        at = self._count("all", phase, census, inside.attempts | outside.attempts)
-        self.rng.shuffle(ours)
-        while ours:
-            for slot in self.rig.slots:
-                slot.killed = True
-            for proc in ours:
-                look.send(proc, signal.SIGKILL)
-            self.rig.release()
-            ours = [p for p in self.watch.census().procs.values() if p.role not in ("leaf", "other")]
-        first = self._until_clean("all", phase, inside, at)
-        self.rig.tend()
-        # INV-ORPHAN: without a namespace the next start's sweep ends what is left.
-        late = self.watch.wait_gone(outside, SWEEP_LIMIT)
-        self.tally.fault(
-            "orphans", [f"all, {phase}: not swept by the next start: {what}" for what in late.values()]
-        )
-        look.kill_all(late)
-        return f"{first}; {len(outside.attempts)} attempt(s) without a namespace swept at the next start"
+        return self._striker.one(self.rng.choice(found), phase, census)
 
     def _stop_one(self) -> str:
         """SIGSTOP somebody for a while. A frozen worker must not keep its attempts beyond their leases."""
@@ -200,13 +180,13 @@ class Harness:
         census = self.watch.census()
         found = census.of(self._choose(STOP_ROLES)) or census.of("worker")
         victim = self.rng.choice(found)
-        doomed, attempts = self._doom(census, victim)
-        self._hit |= attempts
+        doomed, attempts = self._striker.doom(census, victim)
+        self._striker.hit |= attempts
         self.tally.stops[victim.role] += 1
         look.send(victim, signal.SIGSTOP)
         try:
             if victim.role == "guardian" and self.rng.random() < 0.5:
-                return self._kill_above_stopped(census, victim)
+                return self._striker.above_stopped(victim, census)
             lease_over = float(LEASE_TTL) + float(GRACE) + 1.0
             seconds = (
                 lease_over
@@ -223,47 +203,3 @@ class Harness:
             return told
         finally:
             look.send(victim, signal.SIGCONT)
-
-    def _kill_above_stopped(self, census: Census, guardian: Proc) -> str:
-        """The worker dies while the guardian is frozen: the kernel wakes the guardian to clean up."""
-        worker = census.procs[guardian.parent]
-        doomed, attempts = self._doom(census, worker)
-        at = self._count(worker.role, "guardian stopped", census, attempts)
-        look.send(worker, signal.SIGKILL)
-        return self._until_clean(worker.role, "guardian stopped", doomed, at)
-
-    def _count(self, role: str, phase: str, census: Census, attempts: set[str]) -> float:
-        self.tally.kills[role] += 1
-        self.tally.phases[phase] += 1
-        self.tally.leaves.append(census.leaves())
-        at = time.monotonic()
-        hit = Hit(role, at)
-        for name in attempts:
-            job, _, attempt = name.partition("/")
-            hit.attempts[job] = int(attempt)
-        if hit.attempts:
-            self.watch.hits.append(hit)
-        self._hit |= attempts
-        return at
-
-    def _mark_killed(self, keeper: Proc) -> None:
-        for slot in self.rig.slots:
-            if slot.pid == keeper.pid:
-                slot.killed = True
-
-    # -- what must be gone ----------------------------------------------------------------------------------
-    def _until_clean(self, role: str, phase: str, doomed: Doomed, at: float) -> str:
-        # A worker whose keeper died drains: its attempts have their grace before the two seconds begin.
-        limit = ORPHAN_LIMIT + (float(GRACE) if role == "keeper" else 0.0)
-        late = self.watch.wait_gone(doomed, limit - (time.monotonic() - at))
-        seconds = time.monotonic() - at
-        if late:
-            self.tally.fault("orphans", [f"{role}, {phase}: {what}" for what in late.values()])
-            look.kill_all(late)
-            return f"kill {role} ({phase}): {len(late)} ORPHANS"
-        self.tally.clean_seconds[role].append(seconds)
-        return f"kill {role} ({phase}): clean after {1e3 * seconds:.0f} ms"
-
-    @property
-    def attempts(self) -> int:
-        return sum(1 for line in self.watch.ledger.lines if line.kind == "begin")

@@ -14,6 +14,11 @@ BY_HARNESS = ("held", "seen")
 seen: the output of this job was found in place."""
 
 
+def pid_namespace() -> str:
+    """The kernel's word on how this process is held."""
+    return str(os.stat("/proc/self/ns/pid").st_ino)
+
+
 class Pen:
     """Appends lines to the ledger. One write each: no line is ever mixed with another's."""
 
@@ -30,7 +35,8 @@ class Pen:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`at`: CLOCK_MONOTONIC seconds."""
+    """`at`: CLOCK_MONOTONIC seconds. `unit` of a `begin`: the PID namespace that the attempt found itself
+    in."""
 
     kind: str
     job: str

@@ -4,7 +4,7 @@ import hashlib
 import time
 
 from tests.torture import leaves, names
-from tests.torture.ledger import Pen
+from tests.torture.ledger import Pen, pid_namespace
 from unjam.pipelines.api import pipeline
 from unjam.pipelines.context import Context
 from unjam.pipelines.params import Params
@@ -37,7 +37,7 @@ def torture(ctx: Context, params: TortureParams) -> None:
     """Units of known content under a crowd of processes that do not want to end."""
     job, number = ctx.attempt.job_id, ctx.attempt.number
     pen = Pen(params.folder, job, number)
-    pen.write("begin")
+    pen.write("begin", pid_namespace())
     leaves.grow(names.token_of(params.run, job, number), params.hop)
     specs = [UnitSpec(f"u{index}") for index in range(params.units)]
     with ctx.stage("work") as stage:

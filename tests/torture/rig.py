@@ -3,19 +3,20 @@
 import os
 import secrets
 import signal
-import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.torture import names
 from tests.torture.pipelines import TortureParams, output_content
+from unjam.errors import UsageError
 from unjam.jobs.model import ACTIVE, Budgets, NewJob, State
 from unjam.settings import Settings, as_environment, load
 from unjam.store import open_store
 from unjam.store.port import JobFilter
+from unjam.store.url import shown
 from unjam.worker.spawn import keeper_argv, worker_argv
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,7 +54,6 @@ class Rig:
 
     def __post_init__(self) -> None:
         self.store = open_store(self.settings.store)
-        self.host = socket.gethostname()
         self.out = self.folder / "out"
 
     # -- keepers --------------------------------------------------------------------------------------------
@@ -125,6 +125,19 @@ class Rig:
             time.sleep(0.005)
         return True
 
+    def log_marks(self) -> list[int]:
+        """How long each log is now."""
+        return [slot.log.stat().st_size if slot.log.exists() else 0 for slot in self.slots]
+
+    def ready_since(self, marks: Sequence[int]) -> bool:
+        """Has a worker said that it is ready, its recovery done, since the logs were that long?"""
+        for slot, mark in zip(self.slots, marks, strict=True):
+            with open(slot.log, "rb") as log:
+                log.seek(mark)
+                if b": ready, " in log.read():
+                    return True
+        return False
+
     def release(self) -> None:
         """Nobody is held at a fault point any more."""
         for slot in self.slots:
@@ -166,7 +179,10 @@ class Rig:
 
 
 def build(folder: Path, *, keepers: int, containment: str, store: str | None) -> Rig:
-    """Folders and settings of a fresh system below `folder`. "mixed": every second keeper with `tree`."""
+    """Folders and settings of a fresh system below `folder`. "mixed": every second keeper with `tree`.
+
+    Raises UsageError when the store is not empty.
+    """
     home = folder / "home"
     for name in ("home", "out", "config"):
         (folder / name).mkdir()
@@ -189,4 +205,12 @@ def build(folder: Path, *, keepers: int, containment: str, store: str | None) ->
         level = ("auto", "tree")[number % 2] if containment == "mixed" else containment
         slots.append(Slot(number, level, faults, folder / f"worker{number}.log"))
     settings = load(env=environment, cwd=folder)
-    return Rig(folder, settings, slots, run=f"{secrets.randbelow(10**8):08d}")
+    rig = Rig(folder, settings, slots, run=f"{secrets.randbelow(10**8):08d}")
+    jobs, workers = sum(rig.store.count_by_state(JobFilter()).values()), len(rig.store.workers())
+    if jobs or workers:
+        rig.store.close()
+        raise UsageError(
+            f"{shown(settings.store)} is not empty ({jobs} jobs, {workers} workers); "
+            "the torture fills a store and kills its workers: give it an empty database"
+        )
+    return rig

@@ -1,9 +1,7 @@
-"""What the torture counts, and the table it prints."""
+"""What the torture counts."""
 
-import os
-import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 COMMITTING = ("unit_committed",)
@@ -23,62 +21,50 @@ FAULTS = {
     "strays": "files left after gc",
     "internal": "tracebacks and internal errors in logs",
     "gave up": "keepers that ended unasked",
+    "jammed": "times when nothing ran though it should",
 }
 
 
 @dataclass(slots=True)
 class Tally:
-    kills: Counter[str] = field(default_factory=Counter)
+    kills: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By role and phase."""
     stops: Counter[str] = field(default_factory=Counter)
-    phases: Counter[str] = field(default_factory=Counter)
     leaves: list[int] = field(default_factory=list)
+    """Alive at each kill."""
     clean_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     again_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    in_flight: Counter[str] = field(default_factory=Counter)
+    """Attempts that lived at a massacre, by what held them."""
+    left: list[int] = field(default_factory=list)
+    """Processes of attempts without a namespace that a massacre left, before the next start."""
+    left_inside: int = 0
+    """Of attempts with a namespace, two seconds after a massacre."""
+    left_after: int = 0
+    """Of any attempt, after the next start."""
+    start_seconds: list[float] = field(default_factory=list)
+    """From a massacre's next start until a worker was ready and nothing was left."""
+    containment: Counter[str] = field(default_factory=Counter)
+    """Attempts by what held them, as the kernel says."""
+    units: Counter[str] = field(default_factory=Counter)
+    """committed, reused, interrupted."""
+    jobs: int = 0
+    attempts: int = 0
     faults: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in FAULTS})
 
-    def fault(self, kind: str, sentences: Sequence[str]) -> None:
+    def fault(self, kind: str, sentences: Iterable[str]) -> None:
         self.faults[kind] += sentences
 
     @property
     def bad(self) -> int:
         return sum(map(len, self.faults.values()))
 
+    def of_role(self, role: str) -> int:
+        return sum(n for (who, _), n in self.kills.items() if who == role)
+
+    def of_phase(self, phase: str) -> int:
+        return sum(n for (_, when), n in self.kills.items() if when == phase)
+
     @property
-    def aimed_share(self) -> float:
-        """Share of the kills that hit a commit or a publication in the act."""
-        aimed = sum(self.phases[point] for point in (*COMMITTING, *PUBLISHING))
-        return aimed / max(1, self.phases.total())
-
-
-def show(tally: Tally, head: str, jobs: int, attempts: int, seconds: float) -> str:
-    rows = [head, "", f"{'role':10}{'kills':>6}{'stops':>7}   {'clean, ms':>16}   {'user code again, s':>20}"]
-    rows.append(f"{'':10}{'':>6}{'':>7}   {'p50':>8}{'max':>8}   {'p50':>11}{'max':>9}")
-    for role in sorted({*tally.kills, *tally.stops}, key=lambda r: -tally.kills[r]):
-        clean = _p50_max([1e3 * s for s in tally.clean_seconds[role]], "{:.0f}")
-        again = _p50_max(tally.again_seconds[role], "{:.2f}")
-        counts = f"{role:10}{tally.kills[role]:>6}{tally.stops[role]:>7}"
-        rows.append(f"{counts}   {clean[0]:>8}{clean[1]:>8}   {again[0]:>11}{again[1]:>9}")
-    every_clean = [1e3 * s for values in tally.clean_seconds.values() for s in values]
-    every_again = [s for values in tally.again_seconds.values() for s in values]
-    clean, again = _p50_max(every_clean, "{:.0f}"), _p50_max(every_again, "{:.2f}")
-    total = f"{'all':10}{tally.kills.total():>6}{tally.stops.total():>7}"
-    rows.append(f"{total}   {clean[0]:>8}{clean[1]:>8}   {again[0]:>11}{again[1]:>9}")
-    rows += ["", "phase at the kill: " + ", ".join(f"{name} {n}" for name, n in tally.phases.most_common())]
-    rows.append(
-        f"while committing or publishing: {100 * tally.aimed_share:.0f} % of the kills; "
-        f"leaves alive at a kill: {statistics.fmean(tally.leaves or [0]):.1f} on average"
-    )
-    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs"
-    rows.append(f"{jobs} jobs, {attempts} attempts, {seconds:.0f} s, {load}")
-    rows.append("")
-    for name, meaning in FAULTS.items():
-        found = tally.faults[name]
-        rows.append(f"{name:11}{len(found):>4}   {meaning}")
-        rows += [f"{'':18}! {sentence}" for sentence in found[:10]]
-    return "\n".join(rows)
-
-
-def _p50_max(values: Sequence[float], form: str) -> tuple[str, str]:
-    if not values:
-        return "-", "-"
-    return form.format(statistics.median(values)), form.format(max(values))
+    def massacres(self) -> int:
+        return self.of_role("all")

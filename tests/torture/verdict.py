@@ -1,10 +1,12 @@
 """The end of a run: let every job end, stop everything, and count what is wrong."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.torture import ledger, names
 from tests.torture.bystanders import Bystander, harmed
+from tests.torture.ledger import Line
 from tests.torture.rig import Rig
 from tests.torture.tally import Tally
 from tests.torture.watch import Watch
@@ -35,15 +37,31 @@ def finish(
     watch.poll()
     tally.fault("gave up", rig.gave_up)
     tally.fault("strangers", harmed(bystanders))
+    _count(tally, watch.ledger.lines)
     found = ledger.judge(watch.ledger.lines)
     tally.fault("doubled", found.doubled)
     tally.fault("redone", found.redone)
     tally.fault("overlaps", found.overlaps)
+    tally.jobs = len(rig.jobs)
     _check_outputs(rig, watch, tally)
-    _check_store(rig, tally, unharmed)
+    _check_store(rig, watch, tally, unharmed)
     _check_logs(rig, tally)
     collect(rig.store, rig.settings)
     tally.fault("strays", [str(path.relative_to(rig.folder)) for path in _strays(rig)])
+
+
+def _count(tally: Tally, lines: Sequence[Line]) -> None:
+    """What the jobs say of themselves, faults apart."""
+    kinds = Counter(line.kind for line in lines)
+    tally.attempts = kinds["begin"]
+    tally.containment.update(held_by(line) for line in lines if line.kind == "begin")
+    tally.units["committed"] = kinds["commit"]
+    tally.units["taken over by a later attempt"] = kinds["kept"]
+    tally.units["interrupted before their commit"] = kinds["work"] - kinds["commit"]
+
+
+def held_by(begin: Line) -> str:
+    return "tree" if begin.unit == ledger.pid_namespace() else "pidns"
 
 
 def _check_outputs(rig: Rig, watch: Watch, tally: Tally) -> None:
@@ -60,7 +78,12 @@ def _check_outputs(rig: Rig, watch: Watch, tally: Tally) -> None:
             tally.fault("torn", [f"{path.name}: wrong at the end"])
 
 
-def _check_store(rig: Rig, tally: Tally, unharmed: set[str]) -> None:
+def _check_store(rig: Rig, watch: Watch, tally: Tally, unharmed: set[str]) -> None:
+    held = {
+        names.attempt_name(line.job, line.attempt): held_by(line)
+        for line in watch.ledger.lines
+        if line.kind == "begin"
+    }
     tally.fault("lost", [f"job {job} vanished" for job in rig.jobs.keys() - rig.states().keys()])
     tally.fault("locks", [f"{found.job.id} is still leased" for found in rig.store.live_jobs()])
     tally.fault("internal", rig.store.check())
@@ -72,6 +95,8 @@ def _check_store(rig: Rig, tally: Tally, unharmed: set[str]) -> None:
             ended_well = attempt.state is AttemptState.SUCCEEDED or told.startswith("worker ")
             if name in unharmed and not ended_well:
                 tally.fault("collateral", [f"{name}: {attempt.state}, {told}"])
+            if name in held and attempt.containment and not attempt.containment.startswith(held[name]):
+                tally.fault("internal", [f"{name}: held by {held[name]}, told {attempt.containment}"])
             if attempt.reason and attempt.reason.code is ReasonCode.INTERNAL_ERROR:
                 tally.fault("internal", [f"{name}: {told}"])
 
