@@ -1,0 +1,548 @@
+"""Any sequence of calls by several workers and people: the store says and holds what the model does.
+
+Long form: UNJAM_TEST_EXAMPLES=2000 pytest tests/store/test_model.py
+"""
+
+import copy
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.postgres import Server
+from tests.store.model import Host, Model, ModelJob, ModelWorker
+from tests.store.rig import (
+    PAUSED,
+    TTL,
+    Backend,
+    PostgresBackend,
+    SqliteBackend,
+    ending,
+    job,
+    picture,
+    staged,
+    unit,
+    worker,
+)
+from unjam.errors import UnjamError
+from unjam.jobs.lifecycle import ACTIVE, LIVE, TRANSITIONS
+from unjam.jobs.model import Capacity, Lease, Needs, Phase, State
+from unjam.store import Store
+
+EXAMPLES = int(os.environ.get("UNJAM_TEST_EXAMPLES", "0"))
+QUEUES, PIPELINES = ("default", "night"), ("convert", "faces")
+MACHINES = (Host("host-a", cpu=3, gpu=0), Host("host-b", cpu=2, gpu=1))
+WORKERS = {"w0": MACHINES[0], "w1": MACHINES[0], "w2": MACHINES[1]}
+UNITS = ("u0", "u1", "u2")
+ENDS = (
+    State.SUCCEEDED,
+    State.FAILED,
+    State.QUEUED,
+    State.PAUSED,
+    State.CANCELLED,
+    State.PARTIAL,
+    State.SKIPPED,
+)
+
+which = st.sampled_from([0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 6, 9])
+"""Which of what there is, counted from the newest: that is met often, the old ones now and then."""
+seldom = st.integers(0, 3).map(lambda number: number == 3)
+by = st.sampled_from(list(WORKERS))
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Two connections, three workers on two machines, and one model."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__()
+        self.backend = backend
+        self.clock = backend.clock
+        self.stores: list[Store] = [backend.open(), backend.open()]
+        self.model = Model(self.clock())
+        self.leases: list[tuple[str, Lease]] = []
+        """Every lease there ever was, and whose: old ones go on writing."""
+        self.cursor = self.stores[0].last_event_id()
+        self.told: dict[str, State] = {}
+        """State of each job by its history alone."""
+        self.fences: dict[str, int] = {}
+        self.calls = 0
+
+    def teardown(self) -> None:
+        try:
+            self.all_ends_in_the_end()
+        finally:
+            for store in self.stores:
+                store.close()
+
+    # -- both at once ------------------------------------------------------------------------------------
+    @property
+    def store(self) -> Store:
+        """The connections take turns: what one remembers must not be wrong after the other wrote."""
+        self.calls += 1
+        return self.stores[self.calls % len(self.stores)]
+
+    def both(self, say: Callable[[Model], Any], do: Callable[[Store], Any]) -> Any:
+        """What the model says is what the store answers, be it an error."""
+        trial = copy.deepcopy(self.model)
+        expected: Any
+        try:
+            expected = say(trial)
+        except UnjamError as error:
+            expected = type(error)
+        else:
+            self.model = trial
+        found: Any
+        try:
+            found = do(self.store)
+        except UnjamError as error:
+            found = type(error)
+        assert found == expected
+        return found
+
+    def newest(self, number: int) -> str:
+        ids = list(self.model.jobs)
+        return ids[-1 - number % len(ids)]
+
+    def lease(self, number: int) -> tuple[str, Lease]:
+        return self.leases[-1 - number % len(self.leases)]
+
+    # -- submit ------------------------------------------------------------------------------------------
+    @rule(
+        pipeline=st.sampled_from(PIPELINES), queue=st.sampled_from(QUEUES), priority=st.integers(0, 1),
+        cpu=st.sampled_from([1, 1, 1, 0, 2, 4]), gpu=seldom.map(int),
+        key=st.integers(0, 7), path=st.integers(0, 7),
+        after=st.one_of(st.just([]), st.lists(which, max_size=2)),
+    )  # fmt: skip
+    def submit(
+        self,
+        pipeline: str,
+        queue: str,
+        priority: int,
+        cpu: int,
+        gpu: int,
+        key: int,
+        path: int,
+        after: list[int],
+    ) -> None:
+        number = self.calls + 1
+        upstream = tuple(dict.fromkeys(self.newest(i) for i in after)) if self.model.jobs else ()
+        same: dict[str, Any] = {
+            "pipeline": pipeline,
+            "queue": queue,
+            "priority": priority,
+            "dedupe_key": f"key-{key}" if key < 2 else None,
+            "output_path": f"/out/{path}" if path < 2 else None,
+        }
+        made = ModelJob(
+            f"job-{number:04}",
+            number,
+            **same,
+            cpu=cpu,
+            gpu=gpu,
+            after=dict.fromkeys(upstream, False),
+            run_at=self.clock(),
+        )
+        new = job(made.id, **same, after=upstream, needs=Needs(cpu=cpu, gpu=gpu))
+        self.both(lambda m: m.submit(copy.deepcopy(made)), lambda s: self._submit(s, new))
+
+    def _submit(self, store: Store, new: Any) -> None:
+        assert store.submit(new).created
+
+    # -- workers -----------------------------------------------------------------------------------------
+    @initialize(count=st.integers(2, 5))
+    def begin_with_workers_and_jobs(self, count: int) -> None:
+        for name in WORKERS:
+            self._check_in(name)
+        for _ in range(count):
+            self.submit("convert", "default", 0, 1, 0, 7, 7, [])
+
+    @rule(name=by, what=st.sampled_from(["check in", "heartbeat", "drain", "check out", "forget"]))
+    def staff(self, name: str, what: str) -> None:
+        match what:
+            case "check in":
+                self._check_in(name)
+            case "check out":
+                self.both(lambda m: m.check_out(name), lambda s: s.check_out(name))
+            case "forget":
+                self.both(lambda m: m.forget(name), lambda s: s.forget_worker(name))
+            case _:
+                draining = what == "drain"
+                self.both(
+                    lambda m: m.heartbeat(name, TTL, draining),
+                    lambda s: s.heartbeat(name, ttl=TTL, draining=draining),
+                )
+
+    def _check_in(self, name: str) -> None:
+        def say(m: Model) -> None:
+            m.workers[name] = ModelWorker(m.now + TTL)
+
+        self.both(say, lambda s: s.check_in(worker(name, host=WORKERS[name].host), ttl=TTL))
+
+    # -- claims and leases -------------------------------------------------------------------------------
+    @rule(
+        name=by, limit=st.integers(1, 3), queues=st.sampled_from([None, None, None, *((q,) for q in QUEUES)]),
+        pipelines=st.sampled_from([PIPELINES, PIPELINES, PIPELINES, *((p,) for p in PIPELINES)]),
+    )  # fmt: skip
+    def claim(
+        self, name: str, limit: int, queues: tuple[str, ...] | None, pipelines: tuple[str, ...]
+    ) -> None:
+        machine = WORKERS[name]
+        room = Capacity(machine.host, machine.cpu, 1 << 40, machine.gpu, free_slots=9)
+
+        def do(store: Store) -> list[tuple[str, int]]:
+            claims = store.claim(
+                name, capacity=room, queues=queues, pipelines=pipelines, ttl=TTL, limit=limit
+            )
+            self.leases += [(name, claim.lease) for claim in claims]
+            return [(claim.lease.job_id, claim.lease.fence) for claim in claims]
+
+        self.both(lambda m: m.claim(name, machine, queues, pipelines, limit, TTL), do)
+
+    @precondition(lambda self: self.leases)
+    @rule(name=by, back=st.integers(0, 5))
+    def renew(self, name: str, back: int) -> None:
+        """Also what is lost, and what is another worker's."""
+        asked = [lease for _, lease in self.leases[back:]]
+        self.both(
+            lambda m: m.renew(name, asked, TTL),
+            lambda s: {held.lease for held in s.renew(name, asked, ttl=TTL)},
+        )
+
+    @rule(seconds=st.sampled_from([0.5, 0.5, 9.0, 9.0, 31.0, 70.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.model.now = self.clock()
+
+    @rule(number=which)
+    def reap(self, number: int) -> None:
+        """Somebody hands on what has run out; what is publishing is rolled forward."""
+        out = self.store.expired()
+        assert {found.lease for found in out} == self.model.expired()
+        if not out:
+            return
+        found = sorted(out, key=lambda one: one.lease.job_id)[number % len(out)]
+        lease = found.lease
+        self.both(
+            lambda m: m.end(lease, State.QUEUED, unlease=True),
+            lambda s: s.unlease(lease, ending(State.QUEUED)),
+        )
+        if found.publishing:
+            host = self.model.jobs[lease.job_id].host
+            assert host is not None
+            assert lease in [row.lease for row in self.store.publishing(host)]
+            self.both(
+                lambda m: m.end(lease, State.SUCCEEDED), lambda s: s.end(lease, ending(State.SUCCEEDED))
+            )
+
+    # -- attempts, also those that are over --------------------------------------------------------------
+    @precondition(lambda self: self.leases)
+    @rule(number=which)
+    def begin(self, number: int) -> None:
+        _, lease = self.lease(number)
+        self.both(lambda m: m.touch(lease), lambda s: s.begin(lease, identity="i", pid=7, log_path="/l"))
+
+    @precondition(lambda self: self.leases)
+    @rule(back=st.integers(0, 5))
+    def progress(self, back: int) -> None:
+        asked = [lease for _, lease in self.leases[back:]]
+        self.both(
+            lambda m: [lease for lease in asked if not m.progress(lease)],
+            lambda s: s.save_progress([picture(lease) for lease in asked]),
+        )
+
+    @precondition(lambda self: self.leases)
+    @rule(number=which, digest=st.sampled_from(["d0", "d1"]), revised=st.booleans())
+    def plan(self, number: int, digest: str, revised: bool) -> None:
+        name, lease = self.lease(number)
+        host = WORKERS[name].host
+
+        def do(store: Store) -> list[str]:
+            if revised:
+                outcome = store.revise_plan(lease, "encode", digest, {})
+            else:
+                outcome = store.put_plan(lease, "encode", digest, {}, host=host)
+            assert outcome.plan.digest in (digest, "d0", "d1")
+            return [one.name for one in outcome.committed]
+
+        if revised:
+            self.both(lambda m: m.revise_plan(lease, digest), do)
+        else:
+            self.both(lambda m: m.put_plan(lease, digest, host), do)
+
+    @precondition(lambda self: self.leases)
+    @rule(number=which, name=st.sampled_from(UNITS), shared=st.booleans())
+    def commit(self, number: int, name: str, shared: bool) -> None:
+        whose, lease = self.lease(number)
+        host = None if shared else WORKERS[whose].host
+        made = unit(name, host=host, uri=f"/f{lease.fence}/{name}")
+        self.both(lambda m: m.commit_unit(lease, name, host), lambda s: s.commit_unit(lease, made))
+
+    @rule(name=by, units=st.integers(0, 3), then=st.sampled_from(["work", "publish", *ENDS]))
+    def attempt(self, name: str, units: int, then: str) -> None:
+        """The usual way of an attempt, or the beginning of it."""
+        before = len(self.leases)
+        self.claim(name, 1, None, PIPELINES)
+        if len(self.leases) == before:
+            return
+        self.begin(0)
+        self.plan(0, "d0", revised=False)
+        for unit_name in UNITS[:units]:
+            self.commit(0, unit_name, shared=False)
+        if then in ("publish", State.SUCCEEDED):
+            self.begin_publish(0)
+        if then in set(ENDS):
+            self.end(0, State(then), unlease=False)
+
+    @precondition(lambda self: self.leases)
+    @rule(number=which, names=st.lists(st.sampled_from(UNITS), max_size=2, unique=True))
+    def void(self, number: int, names: list[str]) -> None:
+        _, lease = self.lease(number)
+        self.both(lambda m: m.void_units(lease, names), lambda s: s.void_units(lease, "encode", names))
+
+    @precondition(lambda self: self.leases)
+    @rule(number=which)
+    def begin_publish(self, number: int) -> None:
+        self._begin_publish(self.lease(number)[1])
+
+    def _begin_publish(self, lease: Lease) -> None:
+        self.both(
+            lambda m: m.begin_publish(lease),
+            lambda s: s.begin_publish(lease, [staged()], ending(State.SUCCEEDED)),
+        )
+
+    @precondition(lambda self: self.leases)
+    @rule(number=which, cancel_first=st.booleans())
+    def publish_and_cancel_meet(self, number: int, cancel_first: bool) -> None:
+        """INV-TORN: whoever comes first, the other one is told."""
+        _, lease = self.lease(number)
+        if lease.job_id not in self.model.jobs:
+            return
+        if cancel_first:
+            self.request("cancel", lease.job_id)
+        self._begin_publish(lease)
+        if not cancel_first:
+            self.request("cancel", lease.job_id)
+
+    @precondition(lambda self: self.leases)
+    @rule(number=which, state=st.sampled_from(ENDS), unlease=st.booleans())
+    def end(self, number: int, state: State, unlease: bool) -> None:
+        _, lease = self.lease(number)
+        found = self.model.jobs.get(lease.job_id)
+        if found is not None and found.phase is Phase.PUBLISHING:
+            state = (
+                State.FAILED if state is State.FAILED else State.SUCCEEDED
+            )  # nobody asks for anything else
+        call = "unlease" if unlease else "end"
+        self.both(
+            lambda m: m.end(lease, state, unlease=unlease), lambda s: getattr(s, call)(lease, ending(state))
+        )
+
+    # -- people ------------------------------------------------------------------------------------------
+    @precondition(lambda self: self.model.jobs)
+    @rule(number=which, what=st.sampled_from(["cancel", "pause"]))
+    def ask(self, number: int, what: str) -> None:
+        self.request(what, self.newest(number))
+
+    def request(self, what: str, id: str) -> None:
+        if what == "cancel":
+            self.both(lambda m: m.cancel(id), lambda s: s.request_cancel([id], by="ann")[0].state)
+        else:
+            self.both(
+                lambda m: m.pause(id), lambda s: s.request_pause([id], by="ann", reason=PAUSED)[0].state
+            )
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(
+        numbers=st.lists(which, min_size=1, max_size=3),
+        fresh=st.booleans(),
+        units=st.sampled_from(["keep", "keep", "all", "u0"]),
+    )
+    def resume(self, numbers: list[int], fresh: bool, units: str) -> None:
+        """Resume; retry with all or one of the units dropped first."""
+        ids = list(dict.fromkeys(self.newest(number) for number in numbers))
+        if units != "keep":
+            names = None if units == "all" else [units]
+            for id in ids:
+                self.both(
+                    lambda m, id=id: m.drop_units(id, names),  # type: ignore[misc]
+                    lambda s, id=id: {one.name for one in s.drop_units(id, units=names)},  # type: ignore[misc]
+                )
+        self.both(lambda m: m.resume(ids), lambda s: self._resume(s, ids, fresh))
+
+    def _resume(self, store: Store, ids: list[str], fresh: bool) -> None:
+        store.resume(ids, by="ann", fresh_budgets=fresh)
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(number=which, what=seldom)
+    def remove(self, number: int, what: bool) -> None:
+        id = self.newest(number)
+        if what:
+            self.both(lambda m: m.remove(id), lambda s: s.remove([id]))
+
+    @rule(queue=st.sampled_from(QUEUES), paused=seldom)
+    def queue(self, queue: str, paused: bool) -> None:
+        if paused:
+            self.both(lambda m: m.paused_queues.add(queue), lambda s: s.pause_queue(queue, by="ann"))
+        else:
+            self.both(lambda m: m.paused_queues.discard(queue), lambda s: s.resume_queue(queue))
+
+    # -- what always holds -------------------------------------------------------------------------------
+    @invariant()
+    def all_that_is_seen_is_what_the_model_says(self) -> None:
+        """INV-FENCE, INV-ONCE, INV-LOCK: states, leases, fences, workers."""
+        store = self.store
+        seen = {
+            one.id: (
+                one.state,
+                one.phase,
+                one.requested,
+                one.fence,
+                one.worker_id,
+                one.lease_expires_at,
+                one.run_at,
+            )
+            for one in store.get_many(list(self.model.jobs))
+        }
+        assert seen == {id: one.seen for id, one in self.model.jobs.items()}
+        if self.calls % 3:
+            return  # what follows is dear, and a mistake in it stays
+        workers = {one.id: ModelWorker(one.expires_at, one.draining) for one in store.workers()}
+        assert workers == self.model.workers
+        assert {found.lease for found in store.live_jobs()} == {
+            Lease(j.id, j.fence) for j in self.model.live()
+        }
+        assert store.check() == []
+
+    @invariant()
+    def every_change_has_its_event_and_is_legal(self) -> None:
+        for event in self.store.events_since(self.cursor, limit=10_000):
+            self.cursor = event.id
+            if event.kind == "removed":
+                for id in event.data["jobs"]:
+                    del self.told[id]
+            if event.kind == "claimed":
+                assert event.job_id is not None
+                assert event.attempt == self.fences.get(event.job_id, 0) + 1
+                self.fences[event.job_id] = event.attempt
+            if event.state_to is not None and event.job_id is not None:
+                before = self.told.get(event.job_id)
+                assert event.state_from == before
+                assert before is None or (before, event.state_to) in TRANSITIONS
+                self.told[event.job_id] = event.state_to
+        assert self.told == {id: one.state for id, one in self.model.jobs.items()}
+
+    @invariant()
+    def committed_units_are_kept(self) -> None:
+        """INV-KEEP: those of the newest leases; the others were looked at before."""
+        for id in {lease.job_id for _, lease in self.leases[-3:]} & set(self.model.jobs):
+            committed = {one.name: (one.fence, one.host) for one in self.store.units(id)}
+            assert committed == self.model.jobs[id].units
+
+    @invariant()
+    def slots_keys_and_waiting_jobs_make_sense(self) -> None:
+        """INV-LOCK, INV-DUP, INV-LOST, asked of the model too: two that agree may both be wrong."""
+        active = [one for one in self.model.jobs.values() if one.state in ACTIVE]
+        for machine in MACHINES:
+            held = [
+                min(one.cpu, machine.cpu) for one in active if one.state in LIVE and one.host == machine.host
+            ]
+            assert sum(held) <= machine.cpu
+        for key in ("dedupe_key", "output_path"):
+            taken = [value for one in active if (value := getattr(one, key)) is not None]
+            assert len(taken) == len(set(taken))
+        for one in active:
+            if one.state is State.WAITING:
+                assert any(
+                    up in self.model.jobs and self.model.jobs[up].state in ACTIVE
+                    for up, settled in one.after.items() if not settled
+                )  # fmt: skip
+
+    def _succeed(self, lease: Lease) -> None:
+        self.both(lambda m: m.end(lease, State.SUCCEEDED), lambda s: s.end(lease, ending(State.SUCCEEDED)))
+
+    def all_ends_in_the_end(self) -> None:
+        """INV-LOST: with queues open, leases out and room for all, every job that is not paused ends."""
+        for queue in QUEUES:
+            self.queue(queue, paused=False)
+        self.time_passes(1000.0)
+        for _ in range(3 * len(self.model.jobs) + 3):
+            while self.model.expired():
+                self.reap(0)
+            if not any(one.state is State.QUEUED for one in self.model.jobs.values()):
+                break
+            self.claim("w2", 3, None, PIPELINES)
+            for held in self.model.live():
+                self._succeed(Lease(held.id, held.fence))
+        left = {one.state for one in self.model.jobs.values()} & ACTIVE
+        waits_for_paused = State.WAITING if State.PAUSED in left else State.PAUSED
+        assert left <= {State.PAUSED, waits_for_paused}
+        self.all_that_is_seen_is_what_the_model_says()
+        self.every_change_has_its_event_and_is_legal()
+
+
+def run(backends: Callable[[], Backend], examples: int) -> None:
+    """The same examples each time, unless many are asked for."""
+
+    class Fresh(StoreMachine):
+        def __init__(self) -> None:
+            super().__init__(backends())
+
+    run_state_machine_as_test(
+        Fresh,
+        settings=settings(
+            max_examples=EXAMPLES or examples,
+            stateful_step_count=50 if EXAMPLES else 40,
+            derandomize=not EXAMPLES,
+            database=None,
+            deadline=None,
+            print_blob=bool(EXAMPLES),
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """In memory where there is such a folder: some thousand transactions, each of them fsynced."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    made = Path(tempfile.mkdtemp(prefix="unjam-model-", dir=memory))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(36_000 if EXAMPLES else 60)
+def test_sqlite_does_what_the_model_says(folder: Path) -> None:
+    def fresh() -> Backend:
+        shutil.rmtree(folder)
+        folder.mkdir()
+        return SqliteBackend(folder / "unjam.db")
+
+    run(fresh, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(36_000 if EXAMPLES else 60)
+def test_postgresql_does_what_the_model_says(postgres_server: Server) -> None:
+    PostgresBackend(postgres_server, "model").open().close()
+
+    def fresh() -> Backend:
+        backend = PostgresBackend(postgres_server, "model")
+        backend.clear()
+        return backend
+
+    run(fresh, 20)
