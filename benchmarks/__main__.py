@@ -9,8 +9,18 @@ MODULES = {
     "cli": "cli_start",
     "ffmpeg": "ffmpeg_cost",
     "attempt": "attempt_cost",
+    "deaths": "deaths",
+    "crowd": "crowd",
 }
-HELD_BY = {"engine": "P1 P3 P17", "store": "P2 P4", "cli": "P15", "ffmpeg": "P8", "attempt": ""}
+HELD_BY = {
+    "engine": "P1 P3 P17",
+    "store": "P2 P4",
+    "cli": "P15",
+    "ffmpeg": "P8",
+    "attempt": "",
+    "deaths": "P5 P7",
+    "crowd": "P9",
+}
 
 
 def main(words: list[str]) -> int:

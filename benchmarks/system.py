@@ -4,10 +4,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from unjam.jobs.model import ACTIVE
 from unjam.settings import Settings, as_environment, load
@@ -72,21 +73,27 @@ class System:
 
 
 @contextmanager
-def running(folder: Path, containment: str) -> Iterator[System]:
-    """Keeper and worker with their default settings in a fresh `folder`, idle and ready."""
+def running(
+    folder: Path,
+    containment: str,
+    *,
+    slots: int | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[System]:
+    """Keeper and worker in a fresh `folder`, idle and ready. `settings`: variables beside the defaults."""
     for part in (folder, folder / "config", folder / "home"):
         part.mkdir()
-    settings = _settings(folder, containment)
+    chosen = _settings(folder, containment, settings)
     with open(folder / "worker.log", "wb") as log:
         keeper = subprocess.Popen(
-            keeper_argv(worker_argv()),
-            env={**os.environ, **as_environment(settings), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+            keeper_argv(worker_argv(slots=slots)),
+            env={**os.environ, **as_environment(chosen), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-    store = open_store(settings.store)
+    store = open_store(chosen.store)
     try:
         _wait_ready(folder / "worker.log", keeper)
         yield System(store, folder, keeper.pid)
@@ -96,13 +103,14 @@ def running(folder: Path, containment: str) -> Iterator[System]:
         keeper.wait(60)
 
 
-def _settings(folder: Path, containment: str) -> Settings:
+def _settings(folder: Path, containment: str, more: Mapping[str, str]) -> Settings:
     environment = {
         "HOME": str(folder),
         "XDG_CONFIG_HOME": str(folder / "config"),
         "UNJAM_HOME": str(folder / "home"),
         "UNJAM_PIPELINES": "benchmarks.noop",
         "UNJAM_CONTAINMENT": containment,
+        **more,
     }
     return load(env=environment, cwd=folder)
 
