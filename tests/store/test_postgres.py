@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import psycopg
 import pytest
@@ -21,6 +22,7 @@ from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.settings import Settings
 from unjam.store import JobFilter, Store, open_listener, open_store, pg_migrate
 from unjam.store.pg_connect import connect, place
+from unjam.store.pg_store import PostgresStore
 from unjam.store.postgres import PostgresDatabase, statement
 from unjam.store.queries import names
 from unjam.store.url import shown
@@ -131,6 +133,23 @@ def test_a_clock_that_was_set_starts_the_wait_of_the_reaper(backend: PostgresBac
     database._follow(jumped)
     assert database.steady_since == jumped
     database.close()
+
+
+def test_a_clock_that_was_set_costs_nobody_a_lease(
+    store: Store, backend: PostgresBackend, tmp_path: Path
+) -> None:
+    """Five hours ahead: whoever renews first has it again, at once and only then."""
+    store.submit_many([job("job-1"), job("job-2")])
+    leases = [claim.lease for claim in take(store, limit=2)]
+    database = cast(PostgresDatabase, cast(PostgresStore, store)._db)
+    backend.clock.advance(5 * 3600)
+    assert store.renew("worker-1", leases, ttl=TTL) == [], "they ran out while the clock ran as it should"
+    database._follow(database._began[0] + 5 * 3600)
+    assert not reap_expired(store, Settings(home=tmp_path, lease_ttl=TTL), "host-b")
+    database._follow(database._began[0])
+    assert [held.lease for held in store.renew("worker-1", leases, ttl=TTL)] == leases
+    backend.clock.advance(TTL + 1)
+    assert store.renew("worker-1", leases, ttl=TTL) == []
 
 
 # -- locks ------------------------------------------------------------------------------------------------

@@ -127,15 +127,19 @@ class Claiming(Base):
 
     def renew(self, worker_id: str, leases: Sequence[Lease], *, ttl: float) -> list[HeldLease]:
         """A lease that ran out is not renewed: its guardian has ended the tree by now, and somebody may be
-        about to hand the job on (INV-ONCE)."""
+        about to hand the job on (INV-ONCE).
+
+        Unless the server's clock was set: then nobody hands a job on for one TTL, and guardians count by a
+        clock that nobody sets."""
         if not leases:
             return []
         held = json.dumps([[lease.job_id, lease.fence] for lease in leases])
         with self._db.write():
             now = self.now()
+            lease = {"now": now, "lease_expires_at": now + ttl}
+            after = 0.0 if now - self._db.clock_set_at < ttl else now
             rows = self._db.all(
-                "renew_leases",
-                {"held": held, "worker_id": worker_id, "now": now, "lease_expires_at": now + ttl},
+                "renew_leases", {"held": held, "worker_id": worker_id, "after": after, **lease}
             )
         return [_held_lease(row) for row in rows]
 

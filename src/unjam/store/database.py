@@ -29,6 +29,10 @@ class Database(Protocol):
         """Since when, on the store's clock, every lease could be renewed: before, the database may have been
         away."""
 
+    @property
+    def clock_set_at(self) -> float:
+        """When, on the store's clock, that clock was last seen to be set; 0 if never."""
+
     def write(self, alone: str = "") -> AbstractContextManager[None]:
         """A transaction; committed at its end, rolled back by an exception.
 

@@ -47,7 +47,7 @@ class PostgresDatabase:
         self, url: str, *, clock: Callable[[], float] | None = None, patience: float = PATIENCE
     ) -> None:
         self.url = url
-        self.steady_since = 0.0
+        self.steady_since = self.clock_set_at = 0.0
         self._place = place(url)
         self._clock = clock
         self._patience = patience
@@ -83,8 +83,7 @@ class PostgresDatabase:
                 time.sleep(RETRY_EVERY)
             else:
                 assert row is not None
-                self._course = None
-                self._follow(row["now"])
+                self._follow(row["now"], anew=True)
                 return connection
 
     def _connected(self) -> Connection:
@@ -118,12 +117,15 @@ class PostgresDatabase:
         assert row is not None
         return self._follow(row["now"])
 
-    def _follow(self, now: float) -> float:
-        """Notice a new connection and a clock that was set: leases may then have run out by no fault of their
-        owners."""
-        course = now - since_boot()
-        if self._course is None or abs(course - self._course) > JUMP:
+    def _follow(self, now: float, *, anew: bool = False) -> float:
+        """Notice a new connection, and a clock that was set (or another server's): leases may have run out
+        then by no fault of their owners."""
+        course, known = now - since_boot(), self._course
+        was_set = known is not None and abs(course - known) > JUMP
+        if anew or was_set:
             self.steady_since = now if self._clock is None else self._clock()
+        if was_set:
+            self.clock_set_at = self.steady_since
         self._course = course
         return now
 

@@ -35,7 +35,7 @@ class SqliteDatabase:
 
     def __init__(self, path: str, *, make_parents: bool = False, patience: float = PATIENCE) -> None:
         self.url = f"sqlite:///{path}"
-        self.steady_since = 0.0
+        self.steady_since = self.clock_set_at = 0.0  # the kernel's clock, which nobody sets
         self._path = path
         self._patience = patience
         if sqlite3.sqlite_version_info < MINIMUM:

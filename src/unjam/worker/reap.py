@@ -47,4 +47,6 @@ def _round(store: Store, state: WorkerState) -> tuple[list[WorkerInfo], Recovery
         found.add(recover(store, settings, host, patience=0.0))
     if store.expired():
         found.add(reap_expired(store, settings, host))
-    return workers, found, store.expire_attachments()
+    # While the store was away, or its clock was being set, no watcher could say that it is there.
+    steady = now - store.steady_since() >= settings.attach_ttl
+    return workers, found, store.expire_attachments() if steady else []

@@ -15,5 +15,5 @@ UPDATE job
 SET lease_expires_at = :lease_expires_at, heartbeat_at = :now
 FROM mine, held
 WHERE job.seq = mine.seq AND job.id = held.id AND job.fence = held.fence AND job.worker_id = :worker_id
-  AND job.lease_expires_at > :now + extract(epoch FROM clock_timestamp() - statement_timestamp())
+  AND job.lease_expires_at > :after + extract(epoch FROM clock_timestamp() - statement_timestamp())
 RETURNING job.id, job.fence, job.requested, job.request_code, job.request_message, job.lease_expires_at
