@@ -29,7 +29,9 @@ async def renew_once(state: WorkerState) -> None:
     asked_at = boottime()
     runs = {lease: run for lease, run in state.running.items() if not run.over}
     draining = state.draining
-    await state.line.do(lambda s: _beat(s, state, ttl=ttl, draining=draining), urgent=True)
+    now = await state.line.do(lambda s: _beat(s, state, ttl=ttl, draining=draining), urgent=True)
+    # A server's clock may be set: a backoff counted from what it said hours ago would end hours late.
+    state.clock_offset = now - boottime()
     if not runs:
         return
     held = await state.line.do(lambda s: s.renew(state.id, list(runs), ttl=ttl), urgent=True)
@@ -43,7 +45,8 @@ async def renew_once(state: WorkerState) -> None:
             run.lease_lost()
 
 
-def _beat(store: Store, state: WorkerState, *, ttl: float, draining: bool) -> None:
+def _beat(store: Store, state: WorkerState, *, ttl: float, draining: bool) -> float:
+    """Returns the time on the store's clock."""
     try:
         store.heartbeat(state.id, ttl=ttl, draining=draining)
     except NotFound:
@@ -51,6 +54,7 @@ def _beat(store: Store, state: WorkerState, *, ttl: float, draining: bool) -> No
         if state.info is None:
             raise
         store.check_in(replace(state.info, draining=draining), ttl=ttl)
+    return store.now()
 
 
 async def request_loop(state: WorkerState) -> None:
