@@ -121,7 +121,7 @@ class Launcher:
 
     async def close(self) -> None:
         """End everything below this launcher; returns when nothing that carries its mark is left as our
-        child."""
+        child, but for what is in uninterruptible sleep with its SIGKILL pending: that may never end."""
         self._closing = True
         if self._keeper_pidfd is not None:
             asyncio.get_running_loop().remove_reader(self._keeper_pidfd)
@@ -129,7 +129,7 @@ class Launcher:
         for tree in trees:
             tree.kill("closing")
         for tree in trees:
-            await tree.done()
+            await tree.done_or_stuck()
         self._pool.close()
         for zygote in list(self._zygotes.values()):
             zygote.kill_and_reap()
@@ -305,21 +305,26 @@ class Launcher:
     async def _sweep(self, tree: Tree | None) -> None:
         """Kill every orphan, to the end (INV-ORPHAN), a round at a time so that the loop stays awake."""
         killed: set[int] = set()
-        began = next_report = linux.boottime()
+        began = changed = next_report = linux.boottime()
         rounds = quiet = 0
+        before: list[int] = []
         while quiet < QUIET_ROUNDS:
             strangers = self._strangers()
+            if strangers != before:
+                before, changed = strangers, linux.boottime()
             killed |= kill.strike(strangers)
             quiet = 0 if strangers else quiet + 1
             rounds += 1
-            await asyncio.sleep(0 if rounds < kill.PATIENT_ROUNDS and strangers else 0.001)
             now = linux.boottime()
+            await asyncio.sleep(kill.breath(rounds, now - changed) if strangers else 0.001)
             if tree is not None and strangers and now - began > STUCK_AFTER and now >= next_report:
                 next_report = now + STUCK_AFTER
                 # Below them too: PID 1 of a namespace only waits for the one that is really stuck.
                 left = [*strangers, *(below for pid in strangers for below in linux.descendants(pid))]
                 states = tuple(stat.state if (stat := linux.proc_stat(pid)) else "?" for pid in left)
                 tree.report_stuck(tuple(left), states)
+            if self._closing and strangers and now - changed > STUCK_AFTER:
+                return
         if tree is not None:
             cgroup.remove_left([self._mark], str(tree.pid))
             tree.orphan_end(len(killed))

@@ -59,6 +59,7 @@ class Tree:
         self._hello: asyncio.Future[bool] = self._loop.create_future()
         self._started: asyncio.Future[Started | None] = self._loop.create_future()
         self._done: asyncio.Future[TreeEnd] = self._loop.create_future()
+        self._stuck: asyncio.Future[None] = self._loop.create_future()
         self._gone = False
         self._due: dict[str, float] = {}  # reason -> CLOCK_BOOTTIME when the guardian is overdue for it
         self._asked: str | None = None
@@ -126,6 +127,12 @@ class Tree:
     async def done(self) -> TreeEnd:
         """The end of the whole tree: only after the kernel said that no process of it is left (INV-TRUTH)."""
         return await asyncio.shield(self._done)
+
+    async def done_or_stuck(self) -> None:
+        """Like `done`, but does not wait for what cannot die: its SIGKILL is sent, and its guardian stays
+        until the kernel lets go."""
+        either: list[asyncio.Future[Any]] = [self._done, self._stuck]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
 
     # -- what the launcher needs ---------------------------------------------------------------------------
 
@@ -210,6 +217,8 @@ class Tree:
         self._on_idle(guardian)
 
     def report_stuck(self, pids: tuple[int, ...], states: tuple[str, ...]) -> None:
+        if not self._stuck.done():
+            self._stuck.set_result(None)
         if self.on_stuck:
             self.on_stuck(Stuck(pids, states))
 

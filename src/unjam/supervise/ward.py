@@ -267,8 +267,9 @@ class Ward:
         """Kill to ECHILD (INV-ORPHAN), however long the kernel takes; then, and only then, say done."""
         if self._reason is not None:
             self._say({"ev": "killing"}, socket.MSG_DONTWAIT)
+        again = False
         while True:
-            gone, hit = kill.kill_my_children(self._on_reap, KILL_LIMIT)
+            gone, hit = kill.kill_my_children(self._on_reap, KILL_LIMIT, again=again)
             self._killed = max(self._killed, hit)
             if gone:
                 break
@@ -277,6 +278,7 @@ class Ward:
                 {"ev": "stuck", "pids": [pid for pid, _ in left], "states": [state for _, state in left]},
                 socket.MSG_DONTWAIT,
             )
+            again = True
         if self._report_fd >= 0:
             self._status = self._status_inside()
             os.close(self._report_fd)

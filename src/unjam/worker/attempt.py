@@ -61,6 +61,8 @@ class AttemptRun:
         self._stall_evidence = ""
         self._stopping = False
         self._stuck_since: float | None = None
+        self.quarantined = False
+        """Its end is written, its tree cannot die: it keeps its slot until the kernel lets go."""
         self._pause_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -306,7 +308,9 @@ class AttemptRun:
         """Once a second: is it stalled, is its stage over its limit, is it stuck in the kernel?"""
         if self._tree is None or self.over:
             return
-        if self._stuck_since is not None and now - self._stuck_since > STUCK_SECONDS:
+        # A worker that is to end at once does not wait whether the kernel lets go after all.
+        patience = STUCK_SECONDS if self.state.line.patient else 0.0
+        if self._stuck_since is not None and now - self._stuck_since > patience:
             self._closing.over = True
             asyncio.get_running_loop().create_task(self._quarantine())
         if self._stopping:
@@ -338,6 +342,7 @@ class AttemptRun:
             await self._closing.badly(ending, NOTHING_RAN)
         except LeaseLost:
             self.state.say(f"{self.label}: fenced by somebody else already")
+        self.quarantined = True
 
     # -- ends -----------------------------------------------------------------------------------------------
     @property

@@ -24,7 +24,7 @@ class Claims:
         self._state = state
         self._queues = queues
         self._pipelines = pipelines
-        self._runs: set[asyncio.Task[None]] = set()
+        self._runs: dict[asyncio.Task[None], AttemptRun] = {}
         self._neighbours = Waker(lambda: state.neighbours)
 
     async def run(self) -> None:
@@ -40,9 +40,10 @@ class Claims:
             await wait_at_most(state.woken, state.settings.poll_every)
 
     async def idle(self) -> None:
-        """Return once no attempt runs any more."""
-        while self._runs:
-            await asyncio.wait(self._runs)
+        """Return once no attempt runs any more, but for those that cannot die: the kernel may never let go of
+        them, and their ends are written (INV-DEADLINE)."""
+        while waiting := [task for task, run in self._runs.items() if not run.quarantined]:
+            await asyncio.wait(waiting, timeout=1.0)
 
     async def _be_courteous(self) -> None:
         """Let the other workers of this machine go first, the more so the more we run: whoever just freed a
@@ -86,10 +87,10 @@ class Claims:
         run = AttemptRun(state, claim, lease_until)
         state.running[claim.lease] = run
         task = asyncio.create_task(run.run(), name=f"attempt {claim.job.id}")
-        self._runs.add(task)
+        self._runs[task] = run
 
         def over(done: asyncio.Task[None]) -> None:
-            self._runs.discard(done)
+            del self._runs[done]
             del state.running[claim.lease]
             state.woken.set()
             self._neighbours.poke()
