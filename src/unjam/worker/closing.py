@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from unjam.jobs.messages import Finished
 from unjam.jobs.model import AttemptEnd, AttemptState, Claim, StagedOutput, StageState, State
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.jobs.retry import Decision, Ending, decide
+from unjam.store.port import Store
 from unjam.supervise.launch import TreeEnd
 from unjam.worker import paths
 from unjam.worker.ending import attempt_state_of
@@ -85,7 +87,6 @@ class Closing:
             job_state=decision.state,
             job_reason=decision.reason,
             counters=decision.counters,
-            run_at=self._run_at(decision),
             peak_rss_bytes=tree.peak_rss_bytes or None,
             cpu_seconds=tree.cpu_seconds or None,
             containment=self.containment,
@@ -94,7 +95,7 @@ class Closing:
             ),
         )
         await self.drop_parts(self._lease.fence)
-        await self._state.line.persist(lambda s: s.end(self._lease, end))
+        await self._state.line.persist(lambda s: s.end(self._lease, _dated(s, end, decision)))
         self.over = True
         self._say_end(decision)
 
@@ -107,17 +108,13 @@ class Closing:
             job_state=decision.state,
             job_reason=decision.reason,
             counters=decision.counters,
-            run_at=self._run_at(decision),
         )
-        await self._state.line.persist(lambda s: s.unlease(self._lease, end))
+        await self._state.line.persist(lambda s: s.unlease(self._lease, _dated(s, end, decision)))
         self.over = True
         self._say_end(decision)
 
     def _decide(self, ending: Ending) -> Decision:
         return decide(self._job.counters, self._job.spec.budgets, ending, jitter=random.random())
-
-    def _run_at(self, decision: Decision) -> float | None:
-        return self._state.wall() + decision.delay if decision.delay else None
 
     def _say_end(self, decision: Decision) -> None:
         again = f"; again in {decision.delay:.0f} s" if decision.delay else ""
@@ -132,6 +129,12 @@ class Closing:
             left = f"{self._job.spec.output_dir} does not answer: staged files of {self._job.id} may be left"
         if left is not None:
             self._state.say(left)
+
+
+def _dated(store: Store, end: AttemptEnd, decision: Decision) -> AttemptEnd:
+    """With the moment from which the job may run again, by the clock that will be asked then: what we know of
+    it is old when a server's clock is set back, and the backoff would last for hours."""
+    return replace(end, run_at=store.now() + decision.delay) if decision.delay else end
 
 
 def label_of(claim: Claim) -> str:
