@@ -126,7 +126,7 @@ def test_the_kernel_keeps_the_limit_and_tells(mark: int) -> None:
             assert not group.remove(), "somebody is in it"
             let()
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
-        assert group.oom_kills() == 1
+        assert group.oom_kills() >= 1, "version 2 also counts that it killed for the whole group"
         assert 0.9 * limit < group.peak() <= limit
         assert kernel_kills() > before
     finally:
