@@ -8,10 +8,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import psycopg
 
 NOBODY = 65534
@@ -72,6 +74,21 @@ class Server:
             self._process.send_signal(how)
             self._process.wait(30)
             self._process = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stopped as by SIGSTOP, or by a disk that hangs: connections stay, and nobody answers on them."""
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        server.suspend()  # first, so that no new ones are born
+        asleep = [server, *server.children()]
+        try:
+            for process in asleep[1:]:
+                process.suspend()
+            yield
+        finally:
+            for process in asleep:
+                process.resume()
 
     def close(self) -> None:
         self.stop(signal.SIGQUIT)

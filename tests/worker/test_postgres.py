@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -115,19 +116,32 @@ def test_a_server_stopped_and_started_ten_times_under_load(tmp_path: Path, serve
         assert len(lines) == len(notes) + 40 * len(units)
 
 
+@contextmanager
+def away(server: Server, how: str) -> Iterator[None]:
+    """No answer from the server in this block."""
+    if how == "frozen":
+        with server.frozen():
+            yield
+    else:
+        server.stop()
+        yield
+        server.start()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_an_outage_longer_than_a_lease(tmp_path: Path, server: Server) -> None:
-    """The attempts end with their leases, their units are kept, and all goes on when the server is back."""
+@pytest.mark.parametrize("how", ["stopped", "frozen"])
+def test_an_outage_longer_than_a_lease(tmp_path: Path, server: Server, how: str) -> None:
+    """The attempts end with their leases, their units are kept, and all goes on when the server is back.
+    A frozen server (SIGSTOP) keeps its connections and says nothing."""
     with crew(tmp_path, store=server.url("outage"), lease_ttl=3.0, renew_every=0.5) as c:
         c.start()
         job_id = c.submit(UNITS, params(c, hold_at=3))
         wait_until(lambda: len(c.lines()) == 3, 20, "three units")
         pid = c.store.attempts(job_id)[0].pid or 0
-        server.stop()
-        wait_until(lambda: not process_alive(pid), 8, "the tree to end with its lease")
-        (c.home / "ledger.go").touch()
-        server.start()
+        with away(server, how):
+            wait_until(lambda: not process_alive(pid), 8, "the tree to end with its lease")
+            (c.home / "ledger.go").touch()
         job = c.wait(job_id, timeout=40)
         assert job.state is State.SUCCEEDED
         assert [line.split()[0] for line in c.lines()] == [f"u{i}" for i in range(5)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -24,6 +25,10 @@ STATEMENT_TIMEOUT, LOCK_TIMEOUT = 30, 10
 IDLE_TIMEOUT = 10
 """Seconds that a transaction of a worker that was cut off may hold its rows (by keepalives alone: 11 s;
 with the defaults of Linux two hours)."""
+SILENCE = STATEMENT_TIMEOUT + 5.0
+"""Seconds without a byte from a server that owes an answer. It ends its statements itself before that, so it is
+frozen then (stopped, swapping, its disk hangs) while its kernel still acknowledges all that we send: no
+keepalive sees that."""
 _LINK: Mapping[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
@@ -34,7 +39,33 @@ _LINK: Mapping[str, Any] = {
 }
 _WANTED_PATH = re.compile(r"search_path\s*=\s*\"?([\w]+)")
 
-Connection = psycopg.Connection[DictRow]
+T = TypeVar("T")
+
+
+class Connection(psycopg.Connection[DictRow]):
+    """A connection whose every answer is waited for within bounds."""
+
+    silence: float = SILENCE
+
+    def wait(self, gen: Generator[Any, Any, T], *words: Any, **named: Any) -> T:
+        return super().wait(self._bounded(gen), *words, **named)
+
+    def _bounded(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        """What psycopg waits for, given up when nothing comes: psycopg looks in every 0.1 s."""
+        heard = time.monotonic()
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if ready:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > self.silence:
+                    self.close()
+                    raise psycopg.OperationalError(f"the server has not answered for {self.silence:g} s")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            value: T = end.value
+            return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +90,7 @@ def place(url: str) -> Place:
 
 def connect(where: Place) -> Connection:
     """A connection that commits each statement by itself. Raises psycopg.Error."""
-    connection = psycopg.Connection.connect(
+    connection = Connection.connect(
         where.conninfo, autocommit=True, prepare_threshold=2, row_factory=dict_row
     )
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
@@ -20,8 +22,16 @@ def upgrade(connection: Connection, where: Place, folder: Path = FOLDER) -> None
     files = numbered(folder)
     if _version(connection, where, len(files)) == len(files):
         return
+    # Somebody else may migrate for long; whoever waits for it must not be cut off.
+    connection.silence = math.inf
+    try:
+        _upgrade(connection, where, files)
+    finally:
+        connection.silence = Connection.silence
+
+
+def _upgrade(connection: Connection, where: Place, files: Sequence[Path]) -> None:
     with connection.transaction():
-        # Somebody else may migrate for long; whoever waits for it must not be cut off.
         connection.execute("SET LOCAL statement_timeout TO 0; SET LOCAL lock_timeout TO 0", prepare=False)
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         # Asked again under the lock: another starter may have done it meanwhile.

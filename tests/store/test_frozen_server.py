@@ -1,0 +1,93 @@
+"""A server is stopped while its kernel still answers: no call hangs for ever, and nothing is done twice."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.postgres import Server
+from tests.store.rig import TTL, job, state_of, take_one, unit, worker
+from unjam.errors import StoreUnavailable
+from unjam.jobs.model import Lease, State
+from unjam.store import Store, open_store, pg_connect
+from unjam.store.database import Params
+from unjam.store.pg_store import PostgresStore
+from unjam.store.port import JobFilter
+from unjam.store.postgres import PostgresDatabase
+
+SILENCE = 0.5
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pg_connect.Connection, "silence", SILENCE)
+
+
+CALLS: dict[str, Callable[[Store, Lease], Any]] = {
+    "read": lambda s, _: s.list_jobs(JobFilter()),
+    "claim": lambda s, _: take_one(s),
+    "renew": lambda s, lease: s.renew("worker-1", [lease], ttl=TTL),
+    "heartbeat": lambda s, _: s.heartbeat("worker-1", ttl=TTL),
+    "commit_unit": lambda s, lease: s.commit_unit(lease, unit()),
+    "submit_many": lambda s, _: s.submit_many([job(f"many-{i}") for i in range(2_000)]),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_to_a_frozen_server_is_given_up(server: Server, short: None, name: str) -> None:
+    """And the same store goes on when the server does."""
+    store = open_store(server.url(f"frozen_{name}"), patience=0.1)
+    store.check_in(worker(), ttl=TTL)
+    store.submit_many([job("a"), job("b")])
+    lease = take_one(store).lease
+    with server.frozen():
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match=f"has not answered for {SILENCE} s"):
+            CALLS[name](store, lease)
+        assert time.monotonic() - began < SILENCE + 2
+    CALLS[name](store, lease)
+    assert state_of(store, "a") is State.RUNNING
+    assert store.check() == []
+    store.close()
+
+
+class _FrozenAtCommit(PostgresDatabase):
+    """The server is stopped when the first commit is on its way, and goes on when that was given up."""
+
+    server: Server | None = None
+    thaw: threading.Timer | None = None
+
+    def _send(self, text: bytes, params: Params) -> psycopg.Cursor[Any]:
+        if text == b"COMMIT" and self.server is not None:
+            stopped = ExitStack()
+            stopped.enter_context(self.server.frozen())
+            self.server = None
+            self.thaw = threading.Timer(3 * SILENCE, stopped.close)
+            self.thaw.start()
+        return super()._send(text, params)
+
+
+def test_a_commit_that_nobody_answered_is_asked_about(server: Server, short: None) -> None:
+    """INV-LOST, INV-DUP: it lay in the server's socket and was done later; the call is told so."""
+    database = _FrozenAtCommit(server.url("frozen_at_commit"))
+    store = PostgresStore(database)
+    database.server = server
+    assert store.submit(job()).created
+    assert database.thaw is not None
+    database.thaw.join()
+    assert [event.kind for event in store.events_since(0)] == ["submitted"]
+    store.close()
