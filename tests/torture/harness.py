@@ -37,8 +37,9 @@ POINTS = {
     "ended": 2,
 }
 AIMED_SHARE, EARLY_SHARE, STOP_SHARE = 0.5, 0.1, 0.1
-YOUNG_SHARE = 0.25
-"""Share of the massacres that come as soon as something is in flight, not when all leaves have grown."""
+YOUNG_SHARE, AGAIN_SHARE = 0.25, 0.4
+"""Share of the massacres that come as soon as something is in flight, not when all leaves have grown; and, of
+the others, share of those after which the next start is killed while it clears up."""
 
 
 class Jammed(Exception):
@@ -102,7 +103,8 @@ class Harness:
             return self._striker.massacre("starting", self.watch.census())
         self._steady(everywhere=True)
         self.watch.pause(self.rng.random() * 0.6)
-        return self._striker.massacre("working", self.watch.census())
+        again_after = self.rng.uniform(0.1, 1.5) if self.rng.random() < AGAIN_SHARE else None
+        return self._striker.massacre("working", self.watch.census(), again_after)
 
     def _steady(self, everywhere: bool = False) -> None:
         """Until user code runs and its leaves have grown: a kill before that proves little. `everywhere`:

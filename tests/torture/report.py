@@ -59,7 +59,11 @@ def _facts(tally: Tally, seconds: float) -> Iterator[str]:
     yield f"units: {_counts(tally.units)}"
     if tally.massacres:
         start = _p50_max(tally.start_seconds, "{:.1f}")
-        yield f"massacres: {tally.massacres}, with attempts in flight: {_counts(tally.in_flight)}"
+        again = tally.kills["all", "restarting"]
+        yield (
+            f"massacres: {tally.massacres} ({again} of them of what was just starting again), "
+            f"with attempts in flight: {_counts(tally.in_flight)}"
+        )
         yield (
             f"processes left by them: pidns {tally.left_inside}, tree {sum(tally.left)} (most at once "
             f"{max(tally.left, default=0)}); after the next start (p50 {start[0]} s, max {start[1]} s): "

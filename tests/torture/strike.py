@@ -66,24 +66,35 @@ class Striker:
         return doomed, set(doomed.attempts)
 
     # -- all at once ----------------------------------------------------------------------------------------
-    def massacre(self, phase: str, census: Census) -> str:
+    def massacre(self, phase: str, census: Census, again_after: float | None = None) -> str:
         """INV-ORPHAN: what had a PID namespace is gone before anything starts again, the rest when a worker
-        has started. The leaves themselves are left to the kernel, and to that start."""
-        inside, outside = Doomed(self._rig.run), Doomed(self._rig.run)
+        has started. The leaves themselves are left to the kernel, and to that start. `again_after`: seconds
+        after which what starts again, and is just clearing up, is killed as well."""
+        outside = Doomed(self._rig.run)
+        told = self._all_at_once(phase, census, outside)
+        if again_after is not None:
+            self._rig.tend()
+            self._watch.pause(again_after)
+            told += "; " + self._all_at_once("restarting", self._watch.census(), outside)
+        self._tally.left.append(len(outside.alive(self._watch.spared)))
+        return f"{told}; {self._tally.left[-1]} left, {self._swept_by_the_next_start(outside, phase)}"
+
+    def _all_at_once(self, phase: str, census: Census, outside: Doomed) -> str:
+        """Adds to `outside` what had no namespace."""
+        inside, others = Doomed(self._rig.run), Doomed(self._rig.run)
         for guardian in census.of("guardian"):
             tree = census.tree(guardian)
-            (inside if any(p.role == "ns-init" for p in tree) else outside).add(tree)
-        at = self._count("all", phase, census, inside.attempts | outside.attempts)
+            (inside if any(p.role == "ns-init" for p in tree) else others).add(tree)
+        outside.keys |= others.keys
+        outside.attempts |= others.attempts
+        at = self._count("all", phase, census, inside.attempts | others.attempts)
         self._slaughter(census)
         before = len(self._tally.faults["orphans"])
-        first = self._until_clean("all", phase, inside, at)
+        told = self._until_clean("all", phase, inside, at)
         self._tally.left_inside += len(self._tally.faults["orphans"]) - before
-        left = len(outside.alive(self._watch.spared))
         self._tally.in_flight["pidns"] += len(inside.attempts)
-        self._tally.in_flight["tree"] += len(outside.attempts)
-        self._tally.left.append(left)
-        swept = self._swept_by_the_next_start(outside, phase)
-        return f"{first}; {len(outside.attempts)} attempt(s) without a namespace left {left}, {swept}"
+        self._tally.in_flight["tree"] += len(others.attempts)
+        return f"{told}, {len(others.attempts)} attempt(s) without a namespace"
 
     def _slaughter(self, census: Census) -> None:
         """Nobody has time to react: first all are held by pidfd, then all signals go out in one breath. What
