@@ -7,9 +7,19 @@ import pytest
 
 from tests.client.world import World
 from unjam.client.view import job_view, row_view
-from unjam.client.waits import Surroundings, next_step
+from unjam.client.waits import Surroundings, look_around, next_step
 from unjam.errors import NotFound
-from unjam.jobs.model import JobLimits, Phase, ProgressUpdate, Request, State
+from unjam.jobs.model import (
+    AttemptEnd,
+    AttemptState,
+    JobLimits,
+    Phase,
+    ProgressUpdate,
+    Request,
+    State,
+    UnitRecord,
+    UnitState,
+)
 from unjam.jobs.reasons import Reason, ReasonCode
 
 # Scripts rely on these names; more may come, none may go.
@@ -41,14 +51,14 @@ def test_all_fixed_keys_are_there_and_it_is_json(world: World) -> None:
     assert set(view) >= {*JOB.split(), "units"}
     assert set(view["attempts"][0]) >= set(ATTEMPT.split())
     assert set(view["inputs"][0]) == {"name", "uri", "size_bytes", "mtime", "media"}
-    assert set(view["next"]) == {"action", "at", "why"}
+    assert set(view["next"]) == {"action", "at", "cause", "why"}
     assert view["created_at"].endswith("Z")
     assert "units" not in job_view(world.store, job_id)
 
 
 def test_a_row_of_a_list_has_the_same_names(world: World) -> None:
     job_id = submitted(world)
-    assert set(row_view(world.job(job_id), 0)) <= set(job_view(world.store, job_id)) | {"message", "name"}
+    assert set(row_view(world.job(job_id), look_around(world.store))) <= set(job_view(world.store, job_id)) | {"message", "name"}
 
 
 def test_no_such_job(world: World) -> None:
@@ -69,7 +79,7 @@ def test_why_a_job_waits_in_every_case(world: World) -> None:
     assert "none of 1 worker takes jobs of queue default" in why(world, job_id)
     world.store.check_out(picky.id)
     able = world.worker()
-    assert "start: waits for one of 2 slots of 1 worker" in why(world, job_id)
+    assert "start: a worker has room for it" in why(world, job_id)
     world.store.pause_queue("default", by="anna")
     assert "queue default is paused by anna" in why(world, job_id)
     world.store.resume_queue("default")
@@ -80,7 +90,7 @@ def test_why_a_job_waits_in_every_case(world: World) -> None:
 def test_why_a_job_waits_for_another(world: World) -> None:
     first = submitted(world)
     second = world.submit_one(world.ask(f"job:{first}", output_dir="out2"))
-    assert why(world, second.id) == f"start: waits for {first}"
+    assert why(world, second.id) == f"start: waits for {first} (queued)"
 
 
 def test_paused_by_whom_and_how_to_go_on(world: World) -> None:
@@ -112,7 +122,7 @@ def test_an_expired_lease_stalls_and_requests_are_told(world: World) -> None:
     job_id = submitted(world)
     world.claim(world.worker())
     job = world.job(job_id)
-    around = Surroundings(now=1000.0, workers=(), queues=())
+    around = Surroundings(now=1000.0)
 
     def step(**changes: object) -> str:
         changed = replace(job, **{"lease_expires_at": 1020.0, "heartbeat_at": 990.0, **changes})  # type: ignore[arg-type]
@@ -128,7 +138,7 @@ def test_an_expired_lease_stalls_and_requests_are_told(world: World) -> None:
     limited = replace(job.spec, limits=JobLimits(timeout=60))
     timed = next_step(
         replace(job, spec=limited, lease_expires_at=1020.0, eta_seconds=500.0),
-        replace(around, attempt_started_at=990.0),
+        replace(around, attempt_started=lambda job_id: 990.0),
     )
     assert timed is not None
     assert (timed.action, timed.at) == ("timeout", 1050.0)
@@ -136,8 +146,41 @@ def test_an_expired_lease_stalls_and_requests_are_told(world: World) -> None:
 
 def test_backoff_says_until_when(world: World) -> None:
     job = replace(world.job(submitted(world)), run_at=1012.0, reason=Reason(ReasonCode.CRASHED, "died"))
-    upcoming = next_step(job, Surroundings(now=1000.0, workers=(), queues=()))
+    upcoming = next_step(job, Surroundings(now=1000.0))
     assert upcoming is not None
     assert (upcoming.action, upcoming.at) == ("retry", 1012.0)
     assert "backs off for 12 s" in upcoming.why
     assert "died" in upcoming.why
+
+
+def test_finished_units_on_a_machine_that_is_not_here_are_told(world: World) -> None:
+    job_id = submitted(world)
+    away = world.worker(host="id-of-another", host_name="studio-2")
+    claim = world.claim(away)
+    world.store.put_plan(claim.lease, "encode", "d", {}, host="id-of-another")
+    for name in ("s0", "s1"):
+        unit = UnitRecord("encode", name, UnitState.COMMITTED, 1.0, host="id-of-another")
+        world.store.commit_unit(claim.lease, unit)
+    assert "2 finished units" not in why(world, job_id)
+    world.end(claim, State.QUEUED, ReasonCode.WORKER_LOST)
+    world.store.heartbeat(away.id, ttl=-1)
+    world.worker()
+    assert why(world, job_id).endswith("; 2 finished units on studio-2: done again elsewhere")
+
+
+def test_a_slot_of_what_cannot_be_killed_is_told(world: World) -> None:
+    job_id = submitted(world)
+    worker = world.worker(slots=1)
+    world.store.heartbeat(worker.id, ttl=30, stuck=1)
+    told = job_view(world.store, job_id)["next"]
+    assert told["cause"] == "slots"
+    assert told["why"].endswith("; 1 slot held by processes that cannot be killed")
+
+
+def test_what_is_publishing_says_so(world: World) -> None:
+    job_id = submitted(world)
+    claim = world.claim(world.worker())
+    reason = Reason(ReasonCode.OK, "done")
+    end = AttemptEnd(AttemptState.SUCCEEDED, reason, State.SUCCEEDED, reason, claim.job.counters)
+    assert world.store.begin_publish(claim.lease, [], end)
+    assert why(world, job_id) == "finish: its outputs are taking their names"

@@ -1,10 +1,13 @@
 """Pipelines for the end-to-end tests: what they do is written down by themselves, line by line."""
 
 import os
+import signal
 import time
+from contextlib import nullcontext
 
 from pydantic import Field
 
+from unjam.jobs.model import Needs
 from unjam.pipelines.api import pipeline
 from unjam.pipelines.context import Context
 from unjam.pipelines.params import Params
@@ -40,3 +43,27 @@ def turn(ctx: Context, params: TurnParams) -> None:
     finally:
         note(params.ledger, f"- {mark}")
     ctx.publish(mark)
+
+
+class HoldParams(Params):
+    """What to take of the machine, and until when."""
+
+    until: str = Field(description="ends when this file is there")
+    cpu: int = 1
+    gpu: int = 0
+    token: str = ""
+    number: int = Field(0, description="tells one from the others")
+    deaf: bool = Field(False, description="hear no TERM")
+
+
+@pipeline(
+    "e2e-hold", version=1, takes_input=False, needs=lambda params, cpus: Needs(cpu=params.cpu, gpu=params.gpu)
+)
+def hold(ctx: Context, params: HoldParams) -> None:
+    """Take it, and do nothing with it."""
+    if params.deaf:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with ctx.stage("hold") as stage, ctx.token(params.token) if params.token else nullcontext():
+        stage.progress(0.1, evidence="began")
+        while not os.path.exists(params.until):
+            time.sleep(0.02)

@@ -14,8 +14,7 @@ from unjam.client.actions import kill_now
 from unjam.client.attach import Attachment
 from unjam.client.follow import Follower, paces
 from unjam.client.local import LocalWorker
-from unjam.client.owners import live
-from unjam.client.waits import Surroundings, next_step
+from unjam.client.waits import look_around, next_step
 from unjam.jobs.lifecycle import LIVE
 from unjam.jobs.model import Job, Phase, State
 from unjam.jobs.reasons import Reason, ReasonCode
@@ -233,14 +232,14 @@ class _Session:
         if time.monotonic() - self._waits_since < WHY_AFTER:
             return
         store, job = self._store, waiting[0]
-        around = Surroundings(store.now(), store.workers(), store.queues(), store.blocked_by(job.id))
-        starting = self._local.started and not live(around.workers, around.now)
+        around = look_around(store)
+        starting = self._local.started and not around.living
         upcoming = next_step(job, around)
         why = "its worker is starting" if starting else upcoming.why if upcoming else ""
         # A countdown changes with every look: said once for each kind of wait.
-        kind = "" if upcoming is None or starting else upcoming.action
-        if (self._why or "").partition("\0")[0] != (kind or why):
-            self._why = f"{kind or why}\0"
+        kind = "starting" if upcoming is None or starting else upcoming.cause
+        if self._why != kind:
+            self._why = kind
             self._display.line(f"waiting   {one_line(job.spec.name)} ({job.id}): {one_line(why)}")
 
 

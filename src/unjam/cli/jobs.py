@@ -16,6 +16,7 @@ from unjam.measures import parse_duration, show_duration, show_size
 from unjam.printable import one_line
 
 if TYPE_CHECKING:
+    from unjam.client.waits import Surroundings
     from unjam.store.port import JobFilter, Store
 
 PAGE = 200
@@ -35,17 +36,19 @@ PAGE = 200
 @pass_app
 def ls(app: App, /, **options: Any) -> int:
     """List jobs, newest first."""
+    from unjam.client.waits import look_around
+
     with app.store() as store:
         where = _filter(store, options)
-        now = store.now()
+        around = look_around(store)
         jobs = _pages(store, where, options["limit"])
         if options["as_json"]:
             from unjam.client.view import row_view
 
             for job in jobs:
-                json_line(row_view(job, now))
+                json_line(row_view(job, around))
             return 0
-        rows = [_row(job, now) for job in jobs]
+        rows = [_row(job, around) for job in jobs]
         if not rows:
             say("no jobs" + (" that match" if where != type(where)() else "; try: unjam convert FILE -o DIR"))
             return 0
@@ -64,6 +67,7 @@ def show(app: App, /, ident: str, units: bool, as_json: bool) -> int:
     """Everything about one job or batch (its ID, the beginning of it, or @last)."""
     from unjam.client.ids import resolve
     from unjam.client.view import job_view, row_view
+    from unjam.client.waits import look_around
 
     with app.store() as store:
         target = resolve(store, ident)
@@ -75,18 +79,18 @@ def show(app: App, /, ident: str, units: bool, as_json: bool) -> int:
                 _show_job(view)
             return 0
         jobs = store.get_many(target.job_ids)
-        now = store.now()
+        around = look_around(store)
         counts: dict[str, int] = {}
         for job in jobs:
             counts[job.state] = counts.get(job.state, 0) + 1
         if as_json:
-            rows = [row_view(job, now) for job in jobs]
+            rows = [row_view(job, around) for job in jobs]
             document({"id": target.batch_id, "states": counts, "jobs": rows})
         else:
             data(f"{target.batch_id}: {', '.join(f'{n} {state}' for state, n in sorted(counts.items()))}")
             table(
                 ["ID", "STATE", "DONE", "AGE", "PIPELINE", "NAME", "WHY"],
-                [_row(job, now) for job in jobs],
+                [_row(job, around) for job in jobs],
                 colour_column=1,
                 name_column=5,
             )
@@ -170,7 +174,8 @@ def _all_active(store: Store) -> list[str]:
     return [job.id for job in _pages(store, JobFilter(states=ACTIVE), 0)]
 
 
-def _row(job: Job, now: float) -> list[str]:
+def _row(job: Job, around: Surroundings) -> list[str]:
+    now = around.now
     since = job.finished_at or job.started_at or job.created_at
     return [
         job.id,
@@ -179,7 +184,7 @@ def _row(job: Job, now: float) -> list[str]:
         show_duration(max(0.0, now - since)),
         job.spec.pipeline,
         job.spec.name,
-        _why(job),
+        _why(job, around),
     ]
 
 
@@ -190,12 +195,14 @@ def _state_text(job: Job, now: float) -> str:
     return str(job.state)
 
 
-def _why(job: Job) -> str:
-    if job.stalled:
-        return f"stalled: {job.stalled}"
-    if job.reason is not None and job.state not in (State.SUCCEEDED, State.SKIPPED):
-        return f"{job.reason.code}: {job.reason.message}"
-    return job.message if job.state not in ENDED else ""
+def _why(job: Job, around: Surroundings) -> str:
+    from unjam.client.waits import next_step
+
+    if job.state in ENDED:
+        told = job.reason is not None and job.state not in (State.SUCCEEDED, State.SKIPPED)
+        return f"{job.reason.code}: {job.reason.message}" if job.reason and told else ""
+    upcoming = next_step(job, around)
+    return "" if upcoming is None else upcoming.why
 
 
 def _show_job(view: dict[str, Any]) -> None:

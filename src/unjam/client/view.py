@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from unjam.client.waits import Next, Surroundings, next_step
+from unjam.client.waits import Next, Surroundings, look_around, next_step
 from unjam.errors import NotFound
 from unjam.jobs.model import Artifact, AttemptRecord, Event, InputFile, Job, StageRecord, UnitRecord
 from unjam.jobs.reasons import Reason
@@ -19,13 +19,7 @@ def job_view(store: Store, job_id: str, *, units: bool = False) -> dict[str, Any
     if job is None:
         raise NotFound(f"{job_id}: no such job")
     attempts = store.attempts(job_id)
-    around = Surroundings(
-        now=store.now(),
-        workers=store.workers(),
-        queues=store.queues(),
-        blocked_by=store.blocked_by(job_id),
-        attempt_started_at=attempts[-1].started_at if attempts else None,
-    )
+    around = look_around(store, closely=True)
     artifacts = store.artifacts(job_id)
     view = _head(job, next_step(job, around)) | {
         "stages": [_stage(stage) for stage in store.stages(job_id)],
@@ -44,10 +38,11 @@ def job_view(store: Store, job_id: str, *, units: bool = False) -> dict[str, Any
     return view
 
 
-def row_view(job: Job, now: float) -> dict[str, Any]:
-    """A job in a list: what its own row holds."""
-    view = _head(job, None)
-    for name in ("next", "inputs", "params"):
+def row_view(job: Job, around: Surroundings) -> dict[str, Any]:
+    """A job in a list: what its own row holds, and what happens next."""
+    now = around.now
+    view = _head(job, next_step(job, around))
+    for name in ("inputs", "params"):
         del view[name]
     return view | {
         "name": job.spec.name,
@@ -132,7 +127,12 @@ def _head(job: Job, upcoming: Next | None) -> dict[str, Any]:
 def _next(upcoming: Next | None) -> dict[str, Any] | None:
     if upcoming is None:
         return None
-    return {"action": upcoming.action, "at": iso(upcoming.at), "why": upcoming.why}
+    return {
+        "action": upcoming.action,
+        "at": iso(upcoming.at),
+        "cause": upcoming.cause,
+        "why": upcoming.why,
+    }
 
 
 def reason_view(reason: Reason | None) -> dict[str, str] | None:

@@ -2,34 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
 
 from unjam.client.owners import can_take, live, proven_dead
-from unjam.jobs.lifecycle import ENDED
-from unjam.jobs.model import Job, QueueInfo, Request, State, WorkerInfo
-from unjam.measures import show_duration
+from unjam.jobs.lifecycle import ENDED, LIVE
+from unjam.jobs.model import Job, Phase, Request, State, WorkerInfo
+from unjam.jobs.progress import WAITING_FOR
+from unjam.measures import show_duration, show_size
+from unjam.store.attachments import ABANDONED
+from unjam.store.port import JobFilter, Store
+
+SILENT = 5.0
+"""Seconds without an advance after which the next thing to be expected is the stall limit."""
+NAMED = 3
+"""Jobs that are named in one sentence; more are counted."""
+LOOK = 200
+"""Running jobs that are looked at for who holds what."""
+
+
+class Cause(StrEnum):
+    """Why it is not done yet, for programs; `Next.why` says the same to people."""
+
+    BACKOFF = "backoff"
+    QUEUE_PAUSED = "queue_paused"
+    NO_WORKER = "no_worker"
+    SLOTS = "slots"
+    CPU = "cpu"
+    MEMORY = "memory"
+    GPU = "gpu"
+    TURN = "turn"
+    """A worker has room for it; it looks for jobs about once a second, or has others in front of it."""
+    DEPENDENCY = "dependency"
+    PAUSED = "paused"
+    ABANDONED = "abandoned"
+    WORKER_LOST = "worker_lost"
+    CANCELLING = "cancelling"
+    PAUSING = "pausing"
+    PUBLISHING = "publishing"
+    STALLED = "stalled"
+    STALL_LIMIT = "stall_limit"
+    TIME_LIMIT = "time_limit"
+    TOKEN = "token"
+    WORKING = "working"
 
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """The next step of a job: what, when (store clock, None: not known) and why not before."""
+    """The next step of a job: what, when (store clock, None: not known), why not before."""
 
     action: str
     at: float | None
+    cause: Cause
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Surroundings:
     """What decides when a job goes on, besides the job itself."""
 
     now: float
-    workers: Sequence[WorkerInfo]
-    queues: Sequence[QueueInfo]
-    blocked_by: Sequence[str] = ()
-    """Unfinished jobs that a waiting job waits for."""
-    attempt_started_at: float | None = None
+    workers: Sequence[WorkerInfo] = ()
+    paused_queues: Mapping[str, str] = field(default_factory=dict)
+    """By whom."""
+    running: Sequence[Job] = ()
+    blockers: Callable[[str], Sequence[Job]] = lambda job_id: ()
+    """The unfinished jobs that a waiting job waits for."""
+    unit_hosts: Callable[[str], Sequence[str]] = lambda job_id: ()
+    """Where the finished units of a job lie: machines, once for each unit."""
+    attempt_started: Callable[[str], float | None] = lambda job_id: None
+
+    @cached_property
+    def living(self) -> list[WorkerInfo]:
+        return live(self.workers, self.now)
+
+    def host_of(self, worker_id: str | None) -> str | None:
+        return next((w.host for w in self.workers if w.id == worker_id), None)
+
+
+def look_around(store: Store, *, closely: bool = False) -> Surroundings:
+    """The surroundings of every job of this store, as they are now. `closely`: also what costs a look at the
+    units of each job."""
+
+    def started(job_id: str) -> float | None:
+        attempts = store.attempts(job_id)
+        return attempts[-1].started_at if attempts else None
+
+    return Surroundings(
+        now=store.now(),
+        workers=store.workers(),
+        paused_queues=store.paused_queues(),
+        running=store.list_jobs(JobFilter(states=LIVE), limit=LOOK),
+        blockers=lambda job_id: store.get_many(store.blocked_by(job_id)),
+        unit_hosts=lambda job_id: [u.host for u in store.units(job_id) if u.host] if closely else (),
+        attempt_started=started,
+    )
 
 
 def next_step(job: Job, around: Surroundings) -> Next | None:
@@ -40,69 +109,170 @@ def next_step(job: Job, around: Surroundings) -> Next | None:
         case State.QUEUED:
             return _queued(job, around)
         case State.WAITING:
-            names = ", ".join(around.blocked_by) or "another job"
-            return Next("start", None, f"waits for {names}")
+            return Next("start", None, Cause.DEPENDENCY, _waits_for(around.blockers(job.id)))
         case State.PAUSED:
+            cause = Cause.ABANDONED if job.reason == ABANDONED else Cause.PAUSED
             why = job.reason.message if job.reason else "paused"
-            return Next("resume", None, f"{why}; `unjam resume {job.id}` goes on")
+            return Next("resume", None, cause, f"{why}; `unjam resume {job.id}` goes on")
     return _live(job, around)
+
+
+# -- waiting to start ---------------------------------------------------------------------------------------
+def _waits_for(blockers: Sequence[Job]) -> str:
+    told = []
+    for other in blockers[:NAMED]:
+        how = other.state.value
+        if other.state is State.PAUSED:
+            how = f"paused: `unjam resume {other.id}`"
+        told.append(f"{other.id} ({how})")
+    return f"waits for {_listed(told, len(blockers))}" if told else "waits for another job"
 
 
 def _queued(job: Job, around: Surroundings) -> Next:
     if job.run_at > around.now:
         left = show_duration(job.run_at - around.now)
         last = f": {job.reason.message}" if job.reason else ""
-        return Next("retry", job.run_at, f"backs off for {left} after attempt {job.counters.attempts}{last}")
-    queue = next((q for q in around.queues if q.name == job.spec.queue), None)
-    if queue is not None and queue.paused:
-        by = f" by {queue.paused_by}" if queue.paused_by else ""
-        return Next(
-            "start", None, f"queue {job.spec.queue} is paused{by}; `unjam queues resume {job.spec.queue}`"
-        )
-    takers = [w for w in live(around.workers, around.now) if can_take(w, job.spec.pipeline, job.spec.queue)]
+        told = f"backs off for {left} after attempt {job.counters.attempts}{last}"
+        return Next("retry", job.run_at, Cause.BACKOFF, told)
+    queue = job.spec.queue
+    if queue in around.paused_queues:
+        by = around.paused_queues[queue]
+        told = f"queue {queue} is paused by {by}; `unjam queues resume {queue}`"
+        return Next("start", None, Cause.QUEUE_PAUSED, told)
+    takers = [w for w in around.living if can_take(w, job.spec.pipeline, queue)]
     if not takers:
-        return Next("start", None, _no_worker(job, around))
-    slots = sum(w.slots for w in takers)
-    return Next("start", None, f"waits for one of {_count(slots, 'slot')} of {_count(len(takers), 'worker')}")
+        return Next("start", None, Cause.NO_WORKER, _no_worker(job, around))
+    if job.spec.needs.gpu and not any(worker.gpu for worker in takers):
+        told = f"no_worker: none of {_count(len(takers), 'worker')} has a GPU, and it needs one"
+        return Next("start", None, Cause.NO_WORKER, told)
+    cause, why = _shortage(job, takers, around)
+    return Next("start", None, cause, why + _elsewhere(job, takers, around))
 
 
 def _no_worker(job: Job, around: Surroundings) -> str:
-    alive = live(around.workers, around.now)
+    alive = around.living
     if not alive:
         return "no_worker: no worker is running; start one with `unjam worker`"
     if all(w.draining for w in alive):
         return "no_worker: the only workers are draining; start one with `unjam worker`"
-    if not any(job.spec.pipeline in w.pipelines for w in alive):
-        return f"no_worker: none of {_count(len(alive), 'worker')} knows the pipeline {job.spec.pipeline}"
-    return f"no_worker: none of {_count(len(alive), 'worker')} takes jobs of queue {job.spec.queue}"
+    open_ones = [w for w in alive if not w.draining]
+    if not any(job.spec.pipeline in w.pipelines for w in open_ones):
+        return f"no_worker: none of {_count(len(open_ones), 'worker')} knows the pipeline {job.spec.pipeline}"
+    return f"no_worker: none of {_count(len(open_ones), 'worker')} takes jobs of queue {job.spec.queue}"
 
 
+def _shortage(job: Job, takers: Sequence[WorkerInfo], around: Surroundings) -> tuple[Cause, str]:
+    """What is missing, where anything is missing everywhere: a slot, or room on the machine."""
+    found = [_missing(job, worker, around) for worker in takers]
+    if None in found:
+        return Cause.TURN, "a worker has room for it and takes it when its turn comes"
+    full = [one for one in found if one is not None]
+    room = [one for one in full if one[0] is not Cause.SLOTS]
+    if room:
+        return room[0]
+    slots = sum(worker.slots for worker in takers)
+    holders = [j for j in around.running if any(j.worker_id == w.id for w in takers)]
+    told = f"waits for one of {_count(slots, 'slot')} of {_count(len(takers), 'worker')}{_held_by(holders)}"
+    if stuck := sum(worker.stuck for worker in takers):
+        told += f"; {_count(stuck, 'slot')} held by processes that cannot be killed"
+    return Cause.SLOTS, told
+
+
+def _missing(job: Job, worker: WorkerInfo, around: Surroundings) -> tuple[Cause, str] | None:
+    """Why this worker cannot take it now; counted as a claim does it."""
+    mine = [j for j in around.running if j.worker_id == worker.id]
+    if len(mine) + worker.stuck >= worker.slots:
+        return Cause.SLOTS, ""
+    there = [j for j in around.running if around.host_of(j.worker_id) == worker.host]
+    needs, host = job.spec.needs, worker.host_name or worker.host
+    for cause, need, whole, taken, show in (
+        (Cause.GPU, needs.gpu, worker.gpu, [j.spec.needs.gpu for j in there], str),
+        (Cause.CPU, needs.cpu, worker.cpu, [j.spec.needs.cpu for j in there], str),
+        (
+            Cause.MEMORY,
+            needs.memory_bytes,
+            worker.memory_bytes,
+            [j.spec.needs.memory_bytes for j in there],
+            show_size,
+        ),
+    ):
+        wanted = min(need, whole)
+        free = whole - sum(min(one, whole) for one in taken)
+        if wanted and wanted > free:
+            what = {Cause.GPU: "GPU", Cause.CPU: "CPU slots", Cause.MEMORY: "memory"}[cause]
+            asked = f" (asked for {show(need)}, which is more than it has)" if need > whole else ""
+            told = f"needs {show(wanted)} of {show(whole)} {what} of {host}{asked}, {show(max(0, free))} free"
+            return cause, told + _held_by([j for j, one in zip(there, taken, strict=True) if one])
+    return None
+
+
+def _held_by(jobs: Sequence[Job]) -> str:
+    return f": held by {_listed([j.id for j in jobs[:NAMED]], len(jobs))}" if jobs else ""
+
+
+def _elsewhere(job: Job, takers: Sequence[WorkerInfo], around: Surroundings) -> str:
+    """A remark where finished units lie on machines that none of these workers is on."""
+    hosts = {worker.host for worker in takers}
+    lost = [host for host in around.unit_hosts(job.id) if host not in hosts]
+    if not lost:
+        return ""
+    names = {w.host: w.host_name or w.host for w in around.workers}
+    where = ", ".join(sorted({names.get(host, host) for host in lost}))
+    return f"; {_count(len(lost), 'finished unit')} on {where}: done again elsewhere"
+
+
+# -- live ---------------------------------------------------------------------------------------------------
 def _live(job: Job, around: Surroundings) -> Next:
+    if (lost := _lost(job, around)) is not None:
+        return Next("recover", None, Cause.WORKER_LOST, lost)
+    if job.state is State.CANCELLING:
+        return Next("cancel", None, Cause.CANCELLING, "cancelled when its processes are gone")
+    if job.phase is Phase.PUBLISHING:
+        return Next("finish", None, Cause.PUBLISHING, "its outputs are taking their names")
+    if job.requested is Request.PAUSE:
+        return Next("pause", None, Cause.PAUSING, "paused at the next finished unit, or after the grace")
+    if job.stalled:
+        return Next("stop", None, Cause.STALLED, f"stalled: {job.stalled}")
+    if job.message.startswith(WAITING_FOR):
+        return Next("work", None, Cause.TOKEN, job.message)
+    return min(_limits(job, around), key=lambda step: (step.at is None, step.at or 0.0))
+
+
+def _lost(job: Job, around: Surroundings) -> str | None:
+    """Why its owner does not count any more; None while it does."""
+    who = "the next worker, or `unjam recover`, takes it over"
     owner = next((w for w in around.workers if w.id == job.worker_id), None)
     if owner is not None and proven_dead(owner):
-        return Next(
-            "recover",
-            None,
-            f"its worker {owner.id} is gone; the next worker, or `unjam recover`, takes it over",
-        )
+        return f"its worker {owner.id} is gone; {who}"
     if job.lease_expires_at is not None and job.lease_expires_at <= around.now:
         silent = show_duration(around.now - (job.heartbeat_at or job.lease_expires_at))
-        return Next(
-            "recover", None, f"its worker has been silent for {silent}; the next worker takes it over"
+        who = "a worker takes it over" if around.living else f"no worker is running; {who}"
+        return (
+            f"its worker has been silent for {silent}; {who} (after an outage of the store: one lease later)"
         )
-    if job.state is State.CANCELLING:
-        return Next("cancel", None, "cancelled when its processes are gone")
-    if job.requested is Request.PAUSE:
-        return Next("pause", None, "paused at the next finished unit, or after the grace")
-    if job.stalled:
-        return Next("stop", None, f"stalled: {job.stalled}")
+    return None
+
+
+def _limits(job: Job, around: Surroundings) -> list[Next]:
+    """Its end, and the limits that may come before."""
     finish = None if job.eta_seconds is None else around.now + job.eta_seconds
+    steps = [Next("finish", finish, Cause.WORKING, job.message or (job.phase or "running"))]
     timeout = job.spec.limits.timeout
-    if timeout is not None and around.attempt_started_at is not None:
-        end = around.attempt_started_at + timeout
-        if finish is None or end < finish:
-            return Next("timeout", end, f"limit of {show_duration(timeout)} an attempt")
-    return Next("finish", finish, job.message or (job.phase or "running"))
+    if timeout is not None and (began := around.attempt_started(job.id)) is not None:
+        told = f"limit of {show_duration(timeout)} an attempt"
+        steps.append(Next("timeout", began + timeout, Cause.TIME_LIMIT, told))
+    if job.stall_at is not None and job.advanced_at is not None:
+        silent = around.now - job.advanced_at
+        if silent >= SILENT:
+            left = show_duration(max(0.0, job.stall_at - around.now))
+            told = f"no advance for {show_duration(silent)}; stopped as stalled in {left} unless it goes on"
+            steps.append(Next("stop", job.stall_at, Cause.STALL_LIMIT, told))
+    return steps
+
+
+def _listed(names: Sequence[str], number: int) -> str:
+    more = f" and {number - len(names)} more" if number > len(names) else ""
+    return ", ".join(names) + more
 
 
 def _count(number: int, thing: str) -> str:

@@ -224,6 +224,8 @@ class Job:
     created_at: float
     started_at: float | None
     finished_at: float | None
+    stall_at: float | None = None
+    """When its attempt counts as stalled, unless it advances."""
 
     @property
     def id(self) -> str:
@@ -375,6 +377,8 @@ class ProgressUpdate:
     advanced_at: float | None
     stalled: str | None
     usage: Mapping[str, Any] | None
+    stall_at: float | None = None
+    """When it counts as stalled unless it advances; on the store's clock."""
     stages: tuple[StageRecord, ...] = ()
     units: tuple[UnitRecord, ...] = ()
     """Running or failed units only; committed ones were written by commit_unit."""
@@ -434,6 +438,12 @@ class WorkerInfo:
     expires_at: float = 0.0
     draining: bool = False
     host_name: str = ""
+    cpu: int = 0
+    """What its machine has for all jobs together, as it counts them at a claim; 0: not told."""
+    memory_bytes: int = 0
+    gpu: int = 0
+    stuck: int = 0
+    """Slots held by processes that cannot be killed."""
 
 
 @dataclass(frozen=True, slots=True)

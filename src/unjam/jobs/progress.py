@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 ALMOST = 0.999
 """The most that is shown before the outputs are published: 1.0 means they are there."""
+WAITING_FOR = "waiting for "
+"""How the message of an attempt begins that waits for something of its machine (a token)."""
 ETA_AFTER = 5.0
 """Seconds of observation before an ETA is told."""
 ETA_MOVED = 0.005

@@ -172,6 +172,7 @@ def job_of(row: Row) -> Job:
         lease_expires_at=row["lease_expires_at"],
         run_at=row["run_at"],
         stalled=row["stalled"],
+        stall_at=row["stall_at"],
         progress=row["progress"] or 0.0,
         eta_seconds=row["eta_seconds"],
         message=row["message"] or "",
@@ -329,6 +330,10 @@ def worker_of(row: Row) -> WorkerInfo:
         expires_at=row["expires_at"],
         draining=bool(row["draining"]),
         host_name=row["host_name"],
+        cpu=row["cpu"],
+        memory_bytes=row["memory_bytes"],
+        gpu=row["gpu"],
+        stuck=row["stuck"],
     )
 
 
@@ -345,6 +350,10 @@ def worker_params(worker: WorkerInfo) -> dict[str, object]:
         "pipelines": to_json(worker.pipelines),
         "wake_path": worker.wake_path,
         "draining": int(worker.draining),
+        "cpu": worker.cpu,
+        "memory_bytes": worker.memory_bytes,
+        "gpu": worker.gpu,
+        "stuck": worker.stuck,
     }
 
 

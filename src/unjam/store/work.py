@@ -141,6 +141,7 @@ class Working(Base):
                 "message": update.message,
                 "advanced_at": update.advanced_at,
                 "stalled": update.stalled,
+                "stall_at": update.stall_at,
                 "usage": maybe_json(update.usage),
             },
         )

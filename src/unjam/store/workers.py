@@ -15,9 +15,10 @@ class Staffing(Base):
         now = self.now()
         self._db.run("check_in", {**worker_params(worker), "now": now, "expires_at": now + ttl})
 
-    def heartbeat(self, worker_id: str, *, ttl: float, draining: bool = False) -> None:
+    def heartbeat(self, worker_id: str, *, ttl: float, draining: bool = False, stuck: int = 0) -> None:
         now = self.now()
-        row = {"id": worker_id, "now": now, "expires_at": now + ttl, "draining": int(draining)}
+        state = {"draining": int(draining), "stuck": stuck}
+        row = {"id": worker_id, "now": now, "expires_at": now + ttl, **state}
         if not self._db.run("heartbeat", row):
             raise NotFound(f"worker {worker_id} is not checked in: forgotten by another one, or by a restore")
 
@@ -48,6 +49,9 @@ class Staffing(Base):
                 return
             self._event(None, "queue_resumed", self.now(), data={"queue": name})
         self._waker.poke()
+
+    def paused_queues(self) -> dict[str, str]:
+        return {row["name"]: row["paused_by"] for row in self._db.all("list_paused_queues")}
 
     def queues(self) -> list[QueueInfo]:
         counts: dict[str, dict[State, int]] = {}

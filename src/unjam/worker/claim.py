@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import Sequence
 
-from unjam.jobs.model import Capacity, Claim
+from unjam.jobs.model import Claim
 from unjam.store.wakeup import Waker
 from unjam.worker.attempt import AttemptRun
 from unjam.worker.shared import WorkerState, boottime, wait_at_most
@@ -54,14 +52,7 @@ class Claims:
 
     async def _claim(self, free: int) -> bool:
         state, settings = self._state, self._state.settings
-        capacity = Capacity(
-            host=state.host,
-            host_name=socket.gethostname(),
-            cpu=max(settings.slots, state.slots),
-            memory_bytes=settings.memory_bytes,
-            gpu=int(os.path.exists("/dev/nvidia0")),
-            free_slots=free,
-        )
+        capacity = state.capacity(free)
         # The lease is counted from before it was asked for: the store's answer may come late (INV-ONCE).
         lease_until = boottime() + settings.lease_ttl
         try:

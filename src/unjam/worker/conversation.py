@@ -184,9 +184,10 @@ class Conversation:
 
     async def _take_token(self, name: str) -> Message:
         if name not in self._tokens:
-            self._picture.hold(name)
+            owner = self._state.tokens.owner(name)
+            self._picture.hold(f"{name}, held by {owner}" if owner else name)
             try:
-                fd = await self._state.tokens.take(name, lambda: not self._gone)
+                fd = await self._state.tokens.take(name, self._claim.job.id, lambda: not self._gone)
             finally:
                 self._picture.hold(None)
             if fd is None:

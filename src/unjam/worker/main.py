@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import socket
 import zlib
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -130,10 +129,14 @@ class Worker:
     async def _check_in(self, wake_path: str | None) -> None:
         identity = identity_of(os.getpid())
         assert identity is not None, "we live"
+        machine = self.state.capacity(self.state.slots)
         info = WorkerInfo(
             id=self.state.id,
-            host=self.state.host,
-            host_name=socket.gethostname(),
+            host=machine.host,
+            host_name=machine.host_name,
+            cpu=machine.cpu,
+            memory_bytes=machine.memory_bytes,
+            gpu=machine.gpu,
             identity=identity.to_json(),
             keeper_identity=self._keeper[1] if self._keeper else None,
             mark=self._mark,

@@ -8,7 +8,7 @@ from typing import Any
 from unjam.jobs import stall
 from unjam.jobs.messages import Progress, StageEnded, StageStarted, UnitCommitted, UnitsDeclared
 from unjam.jobs.model import Lease, Phase, ProgressUpdate, StageRecord, StageState, UnitRecord, UnitState
-from unjam.jobs.progress import JobProgress
+from unjam.jobs.progress import WAITING_FOR, JobProgress
 from unjam.jobs.stall import StallClock, StallLimits, Verdict
 
 VERIFYING = frozenset({"verify", "seal"})
@@ -138,9 +138,11 @@ class Picture:
             phase=self.phase,
             progress=self._progress.value,
             eta_seconds=self._progress.eta(now),
-            message=f"waiting for {self._held}" if self._held else self._told(),
+            message=f"{WAITING_FOR}{self._held}" if self._held else self._told(),
             advanced_at=wall - silent,
             stalled=self.stalled,
+            # Nothing that is waited for counts as a stall.
+            stall_at=None if self._held else wall + self._clock.check(now).seconds_left,
             usage=self._usage,
             stages=tuple(self._stages.values()),
             units=tuple(self._units.values()),

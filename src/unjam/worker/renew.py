@@ -48,7 +48,7 @@ async def renew_once(state: WorkerState) -> None:
 def _beat(store: Store, state: WorkerState, *, ttl: float, draining: bool) -> float:
     """Returns the time on the store's clock."""
     try:
-        store.heartbeat(state.id, ttl=ttl, draining=draining)
+        store.heartbeat(state.id, ttl=ttl, draining=draining, stuck=state.stuck)
     except NotFound:
         # Forgotten by mistake, or by a store that was restored: without its row nobody sees that it lives.
         if state.info is None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 import time
 import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from unjam.jobs.model import Lease, WorkerInfo
+from unjam.jobs.model import Capacity, Lease, WorkerInfo
 from unjam.printable import one_line
 from unjam.settings import Settings
 from unjam.supervise.faults import FaultPoints
@@ -53,6 +54,22 @@ class WorkerState:
     """There may be a job to claim."""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     """There may be a request for a running job."""
+
+    def capacity(self, free_slots: int) -> Capacity:
+        """What this machine has for the jobs of all its workers, and how many more this one may take."""
+        return Capacity(
+            host=self.host,
+            host_name=socket.gethostname(),
+            cpu=max(self.settings.slots, self.slots),
+            memory_bytes=self.settings.memory_bytes,
+            gpu=int(os.path.exists("/dev/nvidia0")),
+            free_slots=free_slots,
+        )
+
+    @property
+    def stuck(self) -> int:
+        """Slots that are held by what cannot be killed."""
+        return sum(run.quarantined for run in self.running.values())
 
     def wall(self) -> float:
         """Now, on the store's clock."""

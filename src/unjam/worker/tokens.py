@@ -17,15 +17,17 @@ class Tokens:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def take(self, name: str, wanted: Callable[[], bool]) -> int | None:
-        """Wait until the token is free; returns the descriptor that holds it, or None once it is no longer
-        `wanted`."""
+    async def take(self, name: str, owner: str, wanted: Callable[[], bool]) -> int | None:
+        """Wait until the token is free; returns the descriptor that holds it for `owner`, or None once it is
+        no longer `wanted`."""
         self._folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(self._folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             while wanted():
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, owner.encode(), 0)
                     return fd
                 except BlockingIOError:
                     await asyncio.sleep(RETRY_EVERY)
@@ -34,6 +36,13 @@ class Tokens:
         except BaseException:
             os.close(fd)
             raise
+
+    def owner(self, name: str) -> str:
+        """The job that holds the token, or held it last; only for people to read."""
+        try:
+            return (self._folder / f"{name}.lock").read_text()
+        except OSError:
+            return ""
 
     @staticmethod
     def give_back(fd: int) -> None:

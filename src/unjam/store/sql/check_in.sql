@@ -1,14 +1,15 @@
 INSERT INTO worker (
     id, host, host_name, identity, keeper_identity, mark, queues, slots, pipelines, wake_path, draining,
-    started_at, heartbeat_at, expires_at
+    cpu, memory_bytes, gpu, stuck, started_at, heartbeat_at, expires_at
 )
 VALUES (
     :id, :host, :host_name, :identity, :keeper_identity, :mark, :queues, :slots, :pipelines, :wake_path, :draining,
-    :now, :now, :expires_at
+    :cpu, :memory_bytes, :gpu, :stuck, :now, :now, :expires_at
 )
 ON CONFLICT (id) DO UPDATE
 SET host = excluded.host, host_name = excluded.host_name, identity = excluded.identity,
     keeper_identity = excluded.keeper_identity,
     mark = excluded.mark, queues = excluded.queues, slots = excluded.slots, pipelines = excluded.pipelines,
+    cpu = excluded.cpu, memory_bytes = excluded.memory_bytes, gpu = excluded.gpu, stuck = excluded.stuck,
     wake_path = excluded.wake_path, draining = excluded.draining, started_at = excluded.started_at,
     heartbeat_at = excluded.heartbeat_at, expires_at = excluded.expires_at

@@ -1,1 +1,3 @@
-UPDATE worker SET heartbeat_at = :now, expires_at = :expires_at, draining = :draining WHERE id = :id
+UPDATE worker
+SET heartbeat_at = :now, expires_at = :expires_at, draining = :draining, stuck = :stuck
+WHERE id = :id
