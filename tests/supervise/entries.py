@@ -157,6 +157,15 @@ def wait_for_a_hungry_child(payload: Payload, channel: socket.socket) -> int:
     return int(payload["code"]) if "code" in payload else sleep({}, channel)
 
 
+def write_on(payload: Payload, channel: socket.socket) -> int:
+    with open(payload["path"], "wb", buffering=0) as file:
+        channel.send(b"up")
+        while True:
+            file.write(b"x" * 4096)
+            file.seek(0)
+            time.sleep(0.01)
+
+
 # -- every way to hang -------------------------------------------------------------------------------------
 
 
@@ -246,6 +255,20 @@ def _spinners() -> None:
         pass
 
 
+def _threads_gone_by_fork() -> None:
+    """A library whose threads were started before the fork, and a handler that then never runs."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    decode_on({}, None)
+    time.sleep(600)
+
+
+def decode_on(_payload: Payload, _channel: socket.socket | None) -> int:
+    """Hangs when the module was imported before the fork, and only then."""
+    from tests.supervise.decoder_before_fork import FRAMES
+
+    return 0 if sum(1 for _ in zip(range(50), FRAMES, strict=False)) == 50 else 1
+
+
 HANGS: dict[str, Callable[[], None]] = {
     "native_sleep": _native_sleep,
     "regex": _regex,
@@ -260,6 +283,7 @@ HANGS: dict[str, Callable[[], None]] = {
     "full_pipe": _full_pipe,
     "flood": _flood,
     "spinners": _spinners,
+    "threads_gone_by_fork": _threads_gone_by_fork,
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.supervise.entries import HANGS
+from tests.supervise import hang_table
 from tests.supervise.rig import hear, in_subreaper, launcher, named, run, spec, state_of, until
 from unjam.supervise import cgroup, linux
 from unjam.supervise.launch import Launcher, LaunchFailed, Limits, Usage
@@ -25,37 +25,47 @@ def test_limits_that_make_no_sense_are_refused(bad: dict[str, float]) -> None:
         Limits(**bad)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.root)])
-@pytest.mark.parametrize("kind", sorted(HANGS))
+@pytest.mark.parametrize(
+    ("containment", "kind"),
+    [
+        pytest.param(containment, kind, marks=pytest.mark.root if containment == "pidns" else ())
+        for containment in ("tree", "pidns")
+        for kind in hang_table.cases(containment)
+    ],
+)
 def test_every_way_to_hang_ends_by_deadline_and_grace(tmp_path: Path, kind: str, containment: str) -> None:
     """The promise is limit + grace + 1 s; half of that second is the clock behind a frozen guardian."""
-    if containment == "pidns" and kind.endswith("_guardian"):
-        return  # inside the namespace the guardian has no number: this job cannot even name it
+    hung = hang_table.hang(tmp_path, kind, containment)
+    assert hung.late < hang_table.PROMISE
+    assert hung.end is not None
+    if kind in ("kill_guardian", "stop_guardian"):
+        assert hung.end.guardian_died
+    assert hung.end.reason == (None if kind in ("kill_own_group", "kill_guardian") else "deadline")
+    if kind in ("ignore_everything", "handler_that_cannot_run", "threads_gone_by_fork"):
+        assert hung.end.signal == signal.SIGKILL
+        assert hung.late >= 0.0
+
+
+@pytest.mark.parametrize("role", hang_table.FROZEN)
+def test_whoever_of_ours_is_frozen_the_limit_holds(tmp_path: Path, role: str) -> None:
+    assert hang_table.freeze(tmp_path, role, "tree").late < hang_table.PROMISE
+
+
+def test_what_has_threads_is_spawned(tmp_path: Path) -> None:
+    """The same library, the same module and preload, in a fresh interpreter instead of a fork."""
 
     async def scenario() -> None:
         async with launcher() as one:
             tree = await one.launch(
                 spec(
                     tmp_path,
-                    "hang",
-                    payload={"kind": kind},
-                    deadline=0.6,
-                    grace=GRACE,
-                    containment=containment,
+                    "decode_on",
+                    preload=hang_table.PRELOAD["threads_gone_by_fork"],
+                    isolation="spawn",
                 )
             )
-            went = linux.boottime()
             tree.go(math.inf)
-            end = await tree.done()
-            took = linux.boottime() - went
-            assert took < 0.6 + GRACE + 1.0
-            assert named("uj-guardian") + named("uj:") + named("sleep") == []
-            if kind in ("kill_guardian", "stop_guardian"):
-                assert end.guardian_died
-            assert end.reason == (None if kind in ("kill_own_group", "kill_guardian") else "deadline")
-            if kind in ("ignore_everything", "handler_that_cannot_run"):
-                assert end.signal == signal.SIGKILL
-                assert took >= 0.6 + GRACE
+            assert (await tree.done()).exit_code == 0
 
     run(scenario)
 
