@@ -1,6 +1,7 @@
 """Recovery meets a world that does not hold still: trees that die slowly, folders that went read-only."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from unjam.jobs.model import AttemptEnd, AttemptState, Claim, Phase, StagedOutpu
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.storage.staging import part_path
 from unjam.supervise.identity import identity_of
+from unjam.supervise.mark import new_mark, set_mark
 from unjam.worker.recovery import Recovery, free, reap_expired, recover
 
 
@@ -40,6 +42,31 @@ def test_a_dead_workers_tree_that_still_dies_is_left_for_the_next_round(world: W
         guardian.kill()
     assert recover(world.store, world.settings, world.here, patience=0.0).requeued == [claim.job.id]
     assert world.store.workers() == []
+
+
+def test_what_a_keeper_had_no_time_to_end_is_found_by_the_next_round(world: World) -> None:
+    """INV-ORPHAN, INV-STRANGER: a neighbour's recovery comes between the death of a worker and that of its
+    keeper: it must neither end what the keeper answers for, nor forget by which mark that is known."""
+    mark = new_mark(4711)
+    keeper = subprocess.Popen(["sleep", "60"])
+    leaf = subprocess.Popen(["sleep", "60"], preexec_fn=lambda: set_mark(mark))
+    try:
+        identity = identity_of(keeper.pid)
+        assert identity is not None
+        dead = world.worker(alive=False, mark=mark, keeper_identity=identity.to_json())
+        assert recover(world.store, world.settings, world.here).killed == 0
+        assert leaf.poll() is None
+        assert [worker.id for worker in world.store.workers()] == [dead.id]
+        keeper.kill()
+        keeper.wait()
+        assert recover(world.store, world.settings, world.here).killed == 1
+        assert leaf.wait(2) == -signal.SIGKILL
+        recover(world.store, world.settings, world.here)
+        assert world.store.workers() == []
+    finally:
+        for process in (keeper, leaf):
+            process.kill()
+            process.wait()
 
 
 def test_an_output_folder_that_went_read_only_keeps_no_job(

@@ -28,6 +28,12 @@ def marked_processes(mark: int) -> list[int]:
     return [pid for pid, pidfd in _open_marked({mark}) if _closed(pidfd)]
 
 
+def living_marks(marks: Iterable[int]) -> set[int]:
+    """Which of these marks a living process carries."""
+    wanted = set(marks)
+    return wanted & {get_mark(pid) for pid, pidfd in _open_marked(wanted) if _closed(pidfd)}
+
+
 def sweep(marks: Iterable[int], patience: float = PATIENCE) -> SweepReport:
     """Kill every process that carries one of `marks`, until three scans in a row find none.
 

@@ -18,7 +18,7 @@ from unjam.storage import publish as files
 from unjam.store.port import Expired, Store
 from unjam.supervise import cgroup
 from unjam.supervise.identity import Identity, is_alive, of_this_boot
-from unjam.supervise.sweep import sweep
+from unjam.supervise.sweep import living_marks, sweep
 from unjam.worker.ending import attempt_state_of
 from unjam.worker.paths import drop_parts, drop_work
 from unjam.worker.publish import may_replace
@@ -102,7 +102,12 @@ def recover(
             done.still_owned.append(found.job.id)
             continue
         free(store, settings, host, found, done)
+    held = living_marks(w.mark for w in dead)
     for worker in dead:
+        if worker.mark in held:
+            # INV-ORPHAN: its keeper is ending these, and may be killed before it has: by the mark in this row
+            # whoever comes next finds them.
+            continue
         try:
             store.forget_worker(worker.id)
         except Conflict:
