@@ -26,6 +26,7 @@ RANDOM_ROLES = {
     "keeper": 9,
     "zygote": 9,
     "ns-init": 10,
+    "branch": 8,
     "all": 8,
 }
 AIMED_ROLES = {"worker": 60, "guardian": 8, "attempt": 8, "keeper": 9, "zygote": 5, "all": 10}
@@ -104,7 +105,7 @@ class Harness:
         self._steady(everywhere=True)
         self.watch.pause(self.rng.random() * 0.6)
         again_after = self.rng.uniform(0.1, 1.5) if self.rng.random() < AGAIN_SHARE else None
-        return self._striker.massacre("working", self.watch.census(), again_after)
+        return self._striker.massacre("working", self.watch.census(), again_after=again_after)
 
     def _steady(self, everywhere: bool = False) -> None:
         """Until user code runs and its leaves have grown: a kill before that proves little. `everywhere`:
@@ -168,6 +169,8 @@ class Harness:
         census = self.watch.census()
         if role == "all":
             return self._striker.massacre(phase, census)
+        if role == "branch":
+            return self._striker.massacre(phase, census, slot=slot or self.rng.choice(self.rig.slots))
         found = census.of(role, slot.number if slot else None)
         if not found:
             role = "worker"

@@ -59,10 +59,10 @@ def _facts(tally: Tally, seconds: float) -> Iterator[str]:
     yield f"units: {_counts(tally.units)}"
     if tally.massacres:
         start = _p50_max(tally.start_seconds, "{:.1f}")
-        again = tally.kills["all", "restarting"]
+        branch, again = tally.of_role("branch"), tally.of_phase("restarting")
         yield (
-            f"massacres: {tally.massacres} ({again} of them of what was just starting again), "
-            f"with attempts in flight: {_counts(tally.in_flight)}"
+            f"massacres: {tally.massacres} ({branch} of one keeper's branch, {again} of what was just starting "
+            f"again), with attempts in flight: {_counts(tally.in_flight)}"
         )
         yield (
             f"processes left by them: pidns {tally.left_inside}, tree {sum(tally.left)} (most at once "

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from tests.torture import census as look
 from tests.torture.census import Census, Doomed, Proc
-from tests.torture.rig import GRACE, Rig
+from tests.torture.rig import GRACE, Rig, Slot
 from tests.torture.tally import Tally
 from tests.torture.watch import Hit, Watch
 from unjam.supervise import linux
@@ -18,6 +18,8 @@ ORPHAN_LIMIT = 2.0
 """Seconds that INV-ORPHAN grants."""
 START_LIMIT = 30.0
 """Seconds for a worker to start after a massacre; only then what is left must be gone."""
+STAGGER = (0.0, 0.0, 0.001, 0.005, 0.02)
+"""Seconds between the deaths in one branch."""
 NOT_OURS = ("leaf", "other")
 """Roles that a massacre spares: `pkill -9 python` would spare them too."""
 
@@ -66,46 +68,55 @@ class Striker:
         return doomed, set(doomed.attempts)
 
     # -- all at once ----------------------------------------------------------------------------------------
-    def massacre(self, phase: str, census: Census, again_after: float | None = None) -> str:
+    def massacre(
+        self, phase: str, census: Census, *, slot: Slot | None = None, again_after: float | None = None
+    ) -> str:
         """INV-ORPHAN: what had a PID namespace is gone before anything starts again, the rest when a worker
-        has started. The leaves themselves are left to the kernel, and to that start. `again_after`: seconds
-        after which what starts again, and is just clearing up, is killed as well."""
+        has started. The leaves themselves are left to the kernel, and to that start.
+
+        `slot`: only a keeper and what is below it, beside a neighbour that lives. `again_after`: seconds
+        after which what starts again, and is just clearing up, is killed as well.
+        """
         outside = Doomed(self._rig.run)
-        told = self._all_at_once(phase, census, outside)
+        told = self._all_at_once(phase, census, slot, outside)
         if again_after is not None:
             self._rig.tend()
             self._watch.pause(again_after)
-            told += "; " + self._all_at_once("restarting", self._watch.census(), outside)
+            told += "; " + self._all_at_once("restarting", self._watch.census(), slot, outside)
         self._tally.left.append(len(outside.alive(self._watch.spared)))
         return f"{told}; {self._tally.left[-1]} left, {self._swept_by_the_next_start(outside, phase)}"
 
-    def _all_at_once(self, phase: str, census: Census, outside: Doomed) -> str:
+    def _all_at_once(self, phase: str, census: Census, slot: Slot | None, outside: Doomed) -> str:
         """Adds to `outside` what had no namespace."""
+        role, number = ("branch", slot.number) if slot else ("all", None)
         inside, others = Doomed(self._rig.run), Doomed(self._rig.run)
-        for guardian in census.of("guardian"):
+        for guardian in census.of("guardian", number):
             tree = census.tree(guardian)
             (inside if any(p.role == "ns-init" for p in tree) else others).add(tree)
         outside.keys |= others.keys
         outside.attempts |= others.attempts
-        at = self._count("all", phase, census, inside.attempts | others.attempts)
-        self._slaughter(census)
+        at = self._count(role, phase, census, inside.attempts | others.attempts)
+        self._slaughter(census, slot)
         before = len(self._tally.faults["orphans"])
-        told = self._until_clean("all", phase, inside, at)
+        told = self._until_clean(role, phase, inside, at)
         self._tally.left_inside += len(self._tally.faults["orphans"]) - before
         self._tally.in_flight["pidns"] += len(inside.attempts)
         self._tally.in_flight["tree"] += len(others.attempts)
         return f"{told}, {len(others.attempts)} attempt(s) without a namespace"
 
-    def _slaughter(self, census: Census) -> None:
+    def _slaughter(self, census: Census, only: Slot | None) -> None:
         """Nobody has time to react: first all are held by pidfd, then all signals go out in one breath. What
-        was being forked meanwhile gets the next one."""
-        while ours := [p for p in census.procs.values() if p.role not in NOT_OURS]:
-            for slot in self._rig.slots:
+        was being forked meanwhile gets the next one. A branch dies within some milliseconds instead, so that
+        one may begin to clear up after another and the neighbour may look on."""
+        while ours := [p for p in census.procs.values() if p.role not in NOT_OURS and _is_in(p, only)]:
+            for slot in [only] if only else self._rig.slots:
                 slot.killed = True
             self._rng.shuffle(ours)
             pidfds = list(_open(ours))
             for pidfd in pidfds:
                 linux.send_pidfd(pidfd, signal.SIGKILL)
+                if only:
+                    time.sleep(self._rng.choice(STAGGER))
             for pidfd in pidfds:
                 os.close(pidfd)
             self._rig.release()
@@ -159,6 +170,11 @@ class Striker:
             return f"kill {role} ({phase}): {len(late)} ORPHANS"
         self._tally.clean_seconds[role].append(seconds)
         return f"kill {role} ({phase}): clean after {1e3 * seconds:.0f} ms"
+
+
+def _is_in(proc: Proc, slot: Slot | None) -> bool:
+    """Whose keeper is dead already, comes to us, and is below none."""
+    return slot is None or proc.slot in (slot.number, None)
 
 
 def _open(procs: Iterable[Proc]) -> Iterable[int]:

@@ -67,4 +67,4 @@ class Tally:
 
     @property
     def massacres(self) -> int:
-        return self.of_role("all")
+        return self.of_role("all") + self.of_role("branch")
