@@ -61,8 +61,8 @@ def _facts(tally: Tally, seconds: float) -> Iterator[str]:
         start = _p50_max(tally.start_seconds, "{:.1f}")
         branch, again = tally.of_role("branch"), tally.of_phase("restarting")
         yield (
-            f"massacres: {tally.massacres} ({branch} of one keeper's branch, {again} of what was just starting "
-            f"again), with attempts in flight: {_counts(tally.in_flight)}"
+            f"massacres: {tally.massacres} ({branch} of one keeper's branch, {again} of what was just "
+            f"starting again), with attempts in flight: {_counts(tally.in_flight)}"
         )
         yield (
             f"processes left by them: pidns {tally.left_inside}, tree {sum(tally.left)} (most at once "
