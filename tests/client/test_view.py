@@ -50,7 +50,7 @@ def test_all_fixed_keys_are_there_and_it_is_json(world: World) -> None:
     view = json.loads(json.dumps(job_view(world.store, job_id, units=True)))
     assert set(view) >= {*JOB.split(), "units"}
     assert set(view["attempts"][0]) >= set(ATTEMPT.split())
-    assert set(view["inputs"][0]) == {"name", "uri", "size_bytes", "mtime", "media"}
+    assert set(view["inputs"][0]) == {"name", "uri", "source", "size_bytes", "mtime", "media"}
     assert set(view["next"]) == {"action", "at", "cause", "why"}
     assert view["created_at"].endswith("Z")
     assert "units" not in job_view(world.store, job_id)

@@ -153,7 +153,10 @@ def remove(store: Store, settings: Settings, job_ids: Sequence[str]) -> list[str
 def fresh_inputs(job: Job) -> tuple[InputFile, ...]:
     """The inputs as they are now: another size or time makes another plan, and the manifest compares them."""
     return tuple(
-        source if "://" in source.uri or not os.path.exists(source.uri) else inspect(source.uri).file
+        source
+        # The worker looks up the results of other jobs itself, and compares what it has taken down of them.
+        if source.source or "://" in source.uri or not os.path.exists(source.uri)
+        else inspect(source.uri).file
         for source in job.spec.inputs
     )
 

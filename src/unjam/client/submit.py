@@ -108,7 +108,7 @@ def plan(store: Store, settings: Settings, asked: Submission) -> Plan:
     params = pipeline.validate(asked.params)
     refuse_address(asked.output_dir or "", "outputs to")
     output_dir = os.path.abspath(os.path.join(asked.cwd, asked.output_dir)) if asked.output_dir else None
-    found, after = _inputs(store, pipeline, pipeline.suffixes(params), asked, output_dir)
+    found, waits = _inputs(store, pipeline, pipeline.suffixes(params), asked, output_dir)
     dumped = params.model_dump(mode="json")
     places: Sequence[Destination | None] = [None]
     if found.items:
@@ -131,11 +131,11 @@ def plan(store: Store, settings: Settings, asked: Submission) -> Plan:
         id="", pipeline=pipeline.name, pipeline_version=pipeline.version, params=dumped,
         output_dir=output_dir, name=as_text(asked.name or pipeline.name), queue=asked.queue,
         priority=asked.priority, tags=dict(asked.tags),
-        after=(*resolve_all(store, asked.after), *after), needs=needs, limits=limits, budgets=asked.budgets,
+        after=tuple(resolve_all(store, asked.after)), needs=needs, limits=limits, budgets=asked.budgets,
         on_exists=asked.on_exists, force=asked.force,
     )  # fmt: skip
     jobs = [
-        _job(base, item, place, asked.name)
+        _job(base, item, place, asked.name, waits)
         for item, place in zip(found.items or (None,), places, strict=True)
     ]
     workers = store.workers()
@@ -185,11 +185,12 @@ def _inputs(
     suffixes: frozenset[str],
     asked: Submission,
     output_dir: str | None,
-) -> tuple[Expansion, tuple[str, ...]]:
+) -> tuple[Expansion, frozenset[str]]:
+    """The inputs, and the jobs among those whose results they are that have to be done first."""
     if not pipeline.takes_input:
         if asked.inputs:
             raise UsageError(f"{pipeline.name} takes no input: {asked.inputs[0]}")
-        return Expansion((), ()), ()
+        return Expansion((), ()), frozenset()
     if not asked.inputs:
         raise UsageError(
             f"{pipeline.name} needs an input: a file, a folder, a pattern, or - for a list on stdin"
@@ -205,7 +206,7 @@ def _inputs(
         refuse(items[0])
     if not items:
         raise UsageError("the list on stdin is empty")
-    return Expansion(items, found.warnings), tuple(job_id for _, job_id in results if job_id)
+    return Expansion(items, found.warnings), frozenset(job_id for _, job_id in results if job_id)
 
 
 def _merged(asked: JobLimits, own: JobLimits, settings: Settings) -> JobLimits:
@@ -217,9 +218,13 @@ def _merged(asked: JobLimits, own: JobLimits, settings: Settings) -> JobLimits:
     )
 
 
-def _job(base: NewJob, item: Found | None, place: Destination | None, name: str | None) -> NewJob:
+def _job(
+    base: NewJob, item: Found | None, place: Destination | None, name: str | None, waits: frozenset[str]
+) -> NewJob:
+    upstream = item.file.job_id if item else None
     job = replace(
         base,
+        after=tuple(dict.fromkeys([*base.after, *waits.intersection([upstream or ""])])),
         id=new_id("j"),
         inputs=(item.file,) if item else (),
         output_dir=place.folder if place else base.output_dir,

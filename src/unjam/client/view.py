@@ -143,6 +143,7 @@ def _input(source: InputFile) -> dict[str, Any]:
     return {
         "name": source.name,
         "uri": source.uri,
+        "source": source.source,
         "size_bytes": source.size_bytes,
         "mtime": None if source.mtime_ns is None else iso(source.mtime_ns / 1e9),
         "media": _plain(source.media),

@@ -135,12 +135,17 @@ def _whole(
     # hours.
     if stat.st_mtime_ns == recorded["mtime_ns"] and stat.st_ctime_ns <= manifest_ctime_ns:
         return True
-    digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-                on_block()
+        return sha256_of(path, on_block) == str(recorded["sha256"])
     except OSError:
         return False
-    return digest.hexdigest() == str(recorded["sha256"])
+
+
+def sha256_of(path: str | Path, on_block: Callable[[], None]) -> str:
+    """The digest of a file; `on_block` is called for each block that was read."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            on_block()
+    return digest.hexdigest()

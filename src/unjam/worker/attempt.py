@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 from unjam.errors import LeaseLost, UnjamError
@@ -25,7 +26,9 @@ from unjam.worker.logs import keep_in_bounds
 from unjam.worker.payload import launch_spec
 from unjam.worker.picture import Picture
 from unjam.worker.preflight import Go, preflight
+from unjam.worker.results import look_up, resolve
 from unjam.worker.shared import WorkerState, boottime
+from unjam.worker.shortage import is_shortage
 from unjam.worker.storeline import AWAY
 from unjam.worker.threads import Pulse, in_thread
 
@@ -116,6 +119,7 @@ class AttemptRun:
 
         try:
             self._refuse_unwanted()
+            await self._resolve_inputs(on_block, pulse)
             if self.job.spec.output_path is None:
                 return Go(None)
             found = await in_thread(lambda: preflight(self.job, on_block), pulse=pulse)
@@ -135,6 +139,18 @@ class AttemptRun:
             await self._closing.give_back(Ending(told.code, str(told), Blame.JOB))
         return None
 
+    async def _resolve_inputs(self, on_block: Callable[[], None], pulse: Pulse) -> None:
+        """Results of other jobs are files now."""
+        inputs = self.job.spec.inputs
+        if not any(source.source for source in inputs):
+            return
+        made = await self.state.line.persist(lambda s: look_up(s, inputs))
+        found = await in_thread(lambda: resolve(inputs, made, on_block), pulse=pulse)
+        if found != inputs:
+            await self.state.line.persist(lambda s: s.set_input_media(self.lease, found))
+            self.job = replace(self.job, spec=replace(self.job.spec, inputs=found))
+            self.claim = replace(self.claim, job=self.job)
+
     def _refuse_unwanted(self) -> None:
         if self.state.draining or self._requested is not None:
             raise _Unwanted
@@ -146,6 +162,11 @@ class AttemptRun:
             await self.state.faults.reach("prepared", self.job.id)
             tree = await self.state.launcher.launch(spec)
         except (LaunchFailed, OSError, UnjamError) as error:
+            if is_shortage(error):
+                self.state.hold_claims(f"{self.label}: could not be started just now: {error}")
+                told = f"could not be started just now: {error}"
+                await self._closing.give_back(Ending(ReasonCode.INTERRUPTED, told, Blame.ASKED))
+                return
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
             await self._closing.give_back(
                 Ending(explain(cause).code, f"could not be started: {error}", Blame.JOB)
@@ -249,8 +270,6 @@ class AttemptRun:
         self._asked_by = held.request_reason.message if held.request_reason else ""
         self._obey()
 
-    def _obey(self) -> None:
-        if self._requested is Request.CANCEL:
     @property
     def asked_to_pause(self) -> bool:
         return self._requested is Request.PAUSE
@@ -264,15 +283,17 @@ class AttemptRun:
                 self._pause_timer.cancel()
                 self._pause_timer = None
 
+    def _obey(self) -> None:
+        if self._requested is Request.CANCEL:
             self.stop(why.CANCEL, self._asked_by or "cancelled")
         elif self._requested is Request.PAUSE and self._tree is not None and self._pause_timer is None:
             # A pause waits for the next unit commit, where it costs nothing, but not longer than the grace.
             delay = self.state.settings.grace if self.picture.has_units else 0.0
-            loop = asyncio.get_running_loop()
-            self._pause_timer = loop.call_later(delay, self.stop, why.PAUSE, self._asked_by or "paused")
             self.state.say(
                 f"{self.label}: pausing{' at its next finished unit' if delay else ''}, {self._asked_by}"
             )
+            loop = asyncio.get_running_loop()
+            self._pause_timer = loop.call_later(delay, self.stop, why.PAUSE, self._asked_by or "paused")
 
     def stop(self, reason: str, message: str) -> None:
         """Tell the attempt why, then TERM, grace, KILL."""
