@@ -58,7 +58,9 @@ def test_all_fixed_keys_are_there_and_it_is_json(world: World) -> None:
 
 def test_a_row_of_a_list_has_the_same_names(world: World) -> None:
     job_id = submitted(world)
-    assert set(row_view(world.job(job_id), look_around(world.store))) <= set(job_view(world.store, job_id)) | {"message", "name"}
+    assert set(row_view(world.job(job_id), look_around(world.store))) <= set(
+        job_view(world.store, job_id)
+    ) | {"message", "name"}
 
 
 def test_no_such_job(world: World) -> None:
