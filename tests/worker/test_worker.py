@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import process_alive, wait_until
-from tests.worker.crew import Crew, crew
+from tests.worker.crew import ROOT, Crew, crew
 from unjam.jobs.model import AttemptState, OnExists, State
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.store.port import JobFilter
@@ -110,6 +110,19 @@ def test_a_unit_whose_file_is_gone_is_done_again(tmp_path: Path) -> None:
         assert c.wait(job_id).state is State.SUCCEEDED
         assert [line.split()[0] for line in c.lines()] == ["u0", "u1", "u2", "u1", "u3", "u4"]
         assert output.read_bytes() == b"0\n1\n2\n3\n4\n"
+
+
+def test_a_worker_that_is_still_starting_dies_with_its_keeper(tmp_path: Path) -> None:
+    """INV-ORPHAN: it watches nothing yet, and would go on to its first claim."""
+    told = tmp_path / "pid"
+    (tmp_path / "slow_to_import.py").write_text(
+        f"import os, time\nopen({str(told)!r}, 'w').write(str(os.getpid()))\ntime.sleep(50)\n"
+    )
+    with crew(tmp_path / "home", pipelines=("slow_to_import",)) as c:
+        keeper = c.start(wait=False, env={"PYTHONPATH": f"{ROOT}:{tmp_path}"})
+        worker = int(wait_until(lambda: told.exists() and told.read_text(), 20, "a worker that starts"))
+        keeper.kill()
+        wait_until(lambda: not process_alive(worker), 2, "its end")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -102,6 +102,7 @@ class Launcher:
         # Before anything is waited for: a keeper may die at any moment.
         if self._keeper_pidfd is not None:
             asyncio.get_running_loop().add_reader(self._keeper_pidfd, self._keeper_died)
+            linux.set_death_signal(0)  # from here on its death means to drain (see take_keeper)
         for _ in range(LAUNCH_TRIES):
             try:
                 self._marked, self.pidns_possible = await self._zygote(self._base_preload, probe=True).up()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 
-from unjam.errors import UnjamError
-from unjam.settings import load
 from unjam.supervise.keeper_env import take_keeper
-from unjam.worker.main import WorkerOptions, run_worker
 
 EXIT_UNREACHABLE = 7
 
 
 def main() -> int:
     keeper = take_keeper()
+    # Only now: importing takes long enough for a keeper to be killed meanwhile.
+    from unjam.errors import UnjamError
+    from unjam.settings import load
+    from unjam.worker.main import WorkerOptions, run_worker
+
     parser = argparse.ArgumentParser(prog="unjam.worker")
     parser.add_argument("--slots", type=int)
     parser.add_argument("--queue", action="append")
