@@ -16,6 +16,14 @@ def sql(name: str, dialect: str | None = None) -> str:
     return (_FOLDER / f"{name}.sql").read_text(encoding="utf-8").strip()
 
 
+def preload(dialect: str | None = None) -> None:
+    """Read every statement now. A process that lives long must neither depend on a free descriptor for one
+    that it needs the first time, nor read one of another version after an upgrade of the package."""
+    folders = [_FOLDER, *([_FOLDER / dialect] if dialect else [])]
+    for name in sorted({path.stem for folder in folders for path in folder.glob("*.sql")}):
+        sql(name, dialect)
+
+
 def names() -> list[str]:
     """Every statement there is."""
     return sorted(path.stem for path in _FOLDER.glob("*.sql"))

@@ -166,16 +166,25 @@ class Launcher:
             log = os.open(spec.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise LaunchFailed(f"log {spec.log_path}: {error.strerror}") from error
-        channel, attempt_channel = protocol.pair()
-        idle = self._pool.take(spec.preload)
+        opened: list[socket.socket] = []
         try:
+            channel, attempt_channel = protocol.pair()
+            opened += [channel, attempt_channel]
             given = (attempt_channel.fileno(), log)
+            idle = self._pool.take(spec.preload)
             if idle is not None:
                 return await self._reuse(idle, self._tree(spec, idle.ctl, channel, idle), request, given)
+            zygote = self._zygote(spec.preload)
             ctl, guardian_ctl = protocol.pair()
-            return await self._fork(spec, self._tree(spec, ctl, channel), request, guardian_ctl, given)
+            return await self._fork(self._tree(spec, ctl, channel), zygote, request, guardian_ctl, given)
+        except OSError:
+            # No descriptors: what was opened must not stay open until somebody collects it.
+            for one in opened:
+                one.close()
+            raise
         finally:
-            attempt_channel.close()
+            for one in opened[1:]:
+                one.close()
             os.close(log)
 
     def _tree(
@@ -194,13 +203,12 @@ class Launcher:
 
     async def _fork(
         self,
-        spec: LaunchSpec,
         tree: Tree,
+        zygote: ZygoteProcess,
         request: protocol.Message,
         guardian_ctl: socket.socket,
         given: tuple[int, int],
     ) -> Tree | None:
-        zygote = self._zygote(spec.preload)
         try:
             await zygote.request(request, (guardian_ctl.fileno(), *given))
         except (BrokenPipeError, ConnectionResetError):
@@ -245,8 +253,8 @@ class Launcher:
             tree.abandon()
             raise
         tree.channel.close()
-        if tree.failure.startswith("fork:"):
-            raise LaunchFailed(tree.failure)
+        if tree.short or tree.failure.startswith("fork:"):
+            raise LaunchFailed(tree.failure, short=True)
         if tree.pid is None:
             await zygote.kill_and_wait()
         return None

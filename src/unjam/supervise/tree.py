@@ -44,6 +44,7 @@ class Tree:
         self.on_usage: Callable[[Usage], None] | None = None
         self.on_stuck: Callable[[Stuck], None] | None = None
         self.pid: int | None = None  # the guardian's, from the moment it is announced
+        self.short = False  # it could not be taken care of, for want of descriptors
         self.on_orphaned: Callable[[Tree], None] = lambda _tree: (
             None
         )  # the Launcher's: sweep, then `orphan_end`
@@ -182,8 +183,10 @@ class Tree:
         match message["ev"]:
             case "forked" | "hello" as event:
                 self._meet(message["pid"])
-                if event == "hello" and not self._hello.done():
+                if event == "hello" and not self._hello.done() and not self.short:
                     self._identity = self._identity or identity_of(message["pid"])
+                    if self._identity is None and not linux.pidfd_dead(self._pidfd):
+                        self._give_up("its guardian cannot be identified")
                     self._hello.set_result(self._identity is not None)
             case "failed":
                 self._lost = message["reason"]
@@ -224,10 +227,23 @@ class Tree:
 
     def _meet(self, pid: int) -> None:
         """The guardian's number, announced before we could have reaped it, so the pidfd is surely of it."""
-        if self.pid is None:
+        if self.pid is None and not self.short:
+            try:
+                self._pidfd = os.pidfd_open(pid)
+            except OSError as error:
+                self._give_up(f"its guardian cannot be watched: {error.strerror}")
+                return
             self.pid = pid
-            self._pidfd = os.pidfd_open(pid)
             self._loop.add_reader(self._pidfd, self._on_guardian_dead)
+
+    def _give_up(self, why: str) -> None:
+        """Before `go`, for want of a descriptor: the guardian is nobody's, the launcher's sweep ends it."""
+        self.short, self._lost = True, self._lost or why
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        self.pid, self._pidfd = None, -1
+        self.on_orphaned(self)
 
     def _on_ctl_end(self) -> None:
         self._loop.remove_reader(self._ctl)

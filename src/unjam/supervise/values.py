@@ -1,7 +1,11 @@
 """What the worker hears about a process tree: plain values."""
 
+import errno
 from dataclasses import dataclass
 from typing import Literal
+
+SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
+"""What a start meets when the machine has no descriptor, process number or memory for it at that moment."""
 
 Containment = Literal["pidns", "tree", "group", "pidns+cgroup", "tree+cgroup"]
 """How a tree is held; `+cgroup`: the kernel keeps its memory limit."""
@@ -11,11 +15,15 @@ Killer = Literal["group", "machine"]
 
 
 class LaunchFailed(Exception):
-    """Nothing of the attempt ever ran. `reason` says why in words."""
+    """Nothing of the attempt ever ran. `reason` says why in words.
 
-    def __init__(self, reason: str) -> None:
+    short: the machine had no descriptor, process number or memory for it at that moment.
+    """
+
+    def __init__(self, reason: str, *, short: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.short = short
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from unjam.supervise.clocks import Clocks
 from unjam.supervise.faults import FaultPoints
 from unjam.supervise.memory import MemoryWatch
 from unjam.supervise.usage import sample_tree
-from unjam.supervise.values import Killer
+from unjam.supervise.values import SHORT_OF, Killer
 
 KILL_LIMIT = 2.0  # seconds after SIGKILL until what is left counts as stuck (uninterruptible sleep)
 
@@ -117,7 +117,9 @@ class Ward:
             self._fork()
         except OSError as error:
             self._memory.leave()
-            self._finish_unstarted("start_failed", f"fork: {error.strerror}")
+            self._finish_unstarted(
+                "short" if error.errno in SHORT_OF else "start_failed", f"fork: {error.strerror}"
+            )
 
     def _fork(self) -> None:
         me = os.pidfd_open(os.getpid())

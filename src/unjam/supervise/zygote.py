@@ -6,6 +6,7 @@ loaded before it hangs its users for ever). Guardians are forked twice, so they 
 and the zygote may die without harm to any attempt.
 """
 
+import errno
 import gc
 import importlib
 import os
@@ -79,6 +80,9 @@ class Zygote:
             request, fds = protocol.receive(self._sock)
             if request is None:
                 os._exit(0)
+            if len(fds) < 3:
+                _refuse(fds)
+                continue
             ctl = socket.socket(fileno=fds[0])
             try:
                 middle = os.fork()
@@ -107,6 +111,15 @@ class Zygote:
             _tell(ctl, {"ev": "failed", "reason": f"fork: {error.strerror}"})
         finally:
             os._exit(0)
+
+
+def _refuse(fds: list[int]) -> None:
+    """The kernel drops descriptors of a message that there is no room for here."""
+    if fds:
+        with socket.socket(fileno=fds.pop(0)) as ctl:
+            _tell(ctl, {"ev": "failed", "reason": f"fork: {os.strerror(errno.EMFILE)}"})
+    for fd in fds:
+        os.close(fd)
 
 
 def _tell(ctl: socket.socket, message: protocol.Message) -> None:

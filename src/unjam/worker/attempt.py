@@ -180,6 +180,8 @@ class AttemptRun:
             return
         if end.reason in ("lease", why.LEASE_LOST):
             raise LeaseLost("it ran out before it could be renewed")
+        if end.reason in ("short", "start_failed"):
+            self.state.hold_claims(f"{self.label}: its processes could not be started")
         if talk.finished is not None and succeeded(end, self._facts):
             await self._closing.publish(end, talk.finished)
         else:

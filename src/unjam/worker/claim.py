@@ -9,6 +9,7 @@ from unjam.jobs.model import Claim
 from unjam.store.wakeup import Waker
 from unjam.worker.attempt import AttemptRun
 from unjam.worker.shared import WorkerState, boottime, wait_at_most
+from unjam.worker.shortage import descriptors, room_for_attempts
 from unjam.worker.storeline import AWAY
 
 COURTESY = 0.002
@@ -24,18 +25,30 @@ class Claims:
         self._pipelines = pipelines
         self._runs: dict[asyncio.Task[None], AttemptRun] = {}
         self._neighbours = Waker(lambda: state.neighbours)
+        self._told_short = False
 
     async def run(self) -> None:
         """Until the worker drains."""
         state = self._state
         while not state.draining:
             state.woken.clear()
-            free = state.slots - len(state.running)
+            free = min(state.slots - len(state.running), self._room())
             if free > 0:
                 await self._be_courteous()
                 if await self._claim(1 if state.neighbours else free):
                     continue  # what was claimed may not be all that fits
             await wait_at_most(state.woken, state.settings.poll_every)
+
+    def _room(self) -> int:
+        """How many attempts the machine lets us start now."""
+        state = self._state
+        if boottime() < state.claims_held_until:
+            return 0
+        room = room_for_attempts(sum(not run.started for run in state.running.values()))
+        if (room == 0) is not self._told_short:
+            self._told_short = room == 0
+            state.say(descriptors() if self._told_short else "there are file descriptors again")
+        return room
 
     async def idle(self) -> None:
         """Return once no attempt runs any more, but for those that cannot die: the kernel may never let go of

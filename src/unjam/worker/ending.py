@@ -66,6 +66,12 @@ def ending_of(tree: TreeEnd, facts: Facts) -> Ending:
             return end(ReasonCode.STALLED, f"{facts.stall_evidence}{_in_stage(facts)}", Blame.JOB)
         case "memory":
             return end(ReasonCode.MEMORY, _over_limit(tree, facts), Blame.JOB)
+        case "short":
+            told = "could not be started just now: the machine had no descriptor, process or memory for it"
+            return end(ReasonCode.INTERRUPTED, told, Blame.ASKED)
+        case "start_failed":
+            told = "its processes could not be started; its log says why"
+            return end(ReasonCode.INTERRUPTED, told, Blame.LOST)
         case "broken":
             return end(
                 ReasonCode.INTERNAL_ERROR, f"broke the channel to its worker: {facts.broken}", Blame.JOB

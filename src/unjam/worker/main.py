@@ -14,9 +14,9 @@ from typing import Any, Literal, cast
 from unjam.jobs.model import State, WorkerInfo
 from unjam.pipelines import registry
 from unjam.settings import Settings
-from unjam.store import open_listener, open_store
+from unjam.store import open_listener, open_store, queries
 from unjam.store.port import JobFilter, Store
-from unjam.store.url import shown
+from unjam.store.url import is_postgres, shown
 from unjam.store.wakeup import Listener
 from unjam.supervise.faults import FaultPoints
 from unjam.supervise.host import host_id
@@ -84,6 +84,7 @@ class Worker:
     async def run(self) -> int:
         """Store, recovery, work; on the way out no new claims, TERM, grace, KILL, record, close."""
         state = self.state
+        queries.preload("postgres" if is_postgres(self._settings.store) else None)
         await state.line.start()
         await state.chores.start()
         state.clock_offset = await state.line.do(lambda s: s.now()) - boottime()

@@ -17,6 +17,7 @@ from unjam.settings import Settings
 from unjam.supervise.faults import FaultPoints
 from unjam.supervise.linux import boottime
 from unjam.supervise.portable import AnyLauncher
+from unjam.worker import shortage
 from unjam.worker.storeline import StoreLine
 from unjam.worker.tokens import Tokens
 
@@ -48,6 +49,8 @@ class WorkerState:
     """By lease, not by job: an attempt that cannot die keeps its slot, also when this very worker runs its
     job again (INV-DEADLINE)."""
     draining: bool = False
+    claims_held_until: float = 0.0
+    """CLOCK_BOOTTIME seconds."""
     neighbours: tuple[str, ...] = ()
     """Wake-up paths of the other workers of this machine, as seen a moment ago."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -70,6 +73,11 @@ class WorkerState:
     def stuck(self) -> int:
         """Slots that are held by what cannot be killed."""
         return sum(run.quarantined for run in self.running.values())
+
+    def hold_claims(self, why: str) -> None:
+        """The machine is short of something: nothing is claimed for a moment."""
+        self.say(f"{why}; no new job for {shortage.WAIT:g} s")
+        self.claims_held_until = boottime() + shortage.WAIT
 
     def wall(self) -> float:
         """Now, on the store's clock."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import queue
 import threading
@@ -91,7 +92,7 @@ class StoreLine:
                     store = self._open()
                 result = call.work(store)
             except BaseException as error:  # noqa: BLE001 - it is handed to whoever asked, whatever it is
-                self._answer(call, None, error)
+                self._answer(call, None, _away(error))
             else:
                 self._answer(call, result, None)
         if store is not None:
@@ -110,3 +111,10 @@ class StoreLine:
             # The loop is closed when the worker dies of an error of its own: then nobody waits any more.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(tell)
+
+
+def _away(error: BaseException) -> BaseException:
+    """Without a descriptor a store is as good as away: what was begun is rolled back, a later try works."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return StoreUnavailable(f"no file descriptors left to use the store: {error}")
+    return error
