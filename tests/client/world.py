@@ -37,7 +37,9 @@ class World:
         return Submission(pipeline=pipeline, inputs=inputs, cwd=str(self.root), **options)
 
     def submit(self, asked: Submission) -> Outcome:
-        return carry_out(self.store, plan(self.store, self.settings, asked), asked, by="tester")
+        return carry_out(
+            self.store, self.settings, plan(self.store, self.settings, asked), asked, by="tester"
+        )
 
     def submit_one(self, asked: Submission) -> Job:
         (job_id,) = self.submit(asked).job_ids

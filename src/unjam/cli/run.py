@@ -96,7 +96,7 @@ def submit_and_follow(
             planned = plan(store, app.settings, asked)
         attachment = Attachment(store, ttl=app.settings.attach_ttl)
         watcher = None if options["detach"] else attachment.watcher
-        outcome = carry_out(store, planned, asked, by=who(), watcher=watcher)
+        outcome = carry_out(store, app.settings, planned, asked, by=who(), watcher=watcher)
         for note in outcome.notes:
             say(one_line(note))
         for refused, reason in outcome.refused:

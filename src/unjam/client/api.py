@@ -91,7 +91,9 @@ class Unjam:
             on_duplicate=DuplicatePolicy(on_duplicate),
             force=force,
         )
-        outcome = carry_out(self.store, plan(self.store, self.settings, asked), asked, by=who())
+        outcome = carry_out(
+            self.store, self.settings, plan(self.store, self.settings, asked), asked, by=who()
+        )
         if not outcome.jobs:
             name, reason = outcome.refused[0]
             raise Duplicate(f"{name}: {reason.message}", "")

@@ -148,16 +148,22 @@ def plan(store: Store, settings: Settings, asked: Submission) -> Plan:
 
 
 def carry_out(
-    store: Store, planned: Plan, asked: Submission, *, by: str, watcher: Watcher | None = None
+    store: Store,
+    settings: Settings,
+    planned: Plan,
+    asked: Submission,
+    *,
+    by: str,
+    watcher: Watcher | None = None,
 ) -> Outcome:
     """Submit what is new, continue what is unfinished. Raises Duplicate when a live worker does any of it
     already and the policy says refuse; nothing is submitted then (INV-DUP). What is continued belongs to
     `watcher` from then on, or to nobody."""
     notes: list[str] = []
-    items = [_superseded(store, item, asked, by) for item in planned.items]
+    items = [_superseded(store, settings, item, asked, by, notes) for item in planned.items]
     running = [item for item in items if item.fate is Fate.RUNNING]
     if running and asked.on_duplicate is not DuplicatePolicy.RETURN:
-        raise _duplicate(running)
+        raise _duplicate(running, asked.on_duplicate)
     for item in items:
         _make_folder(item.job)
     fresh = [item for item in items if item.fate is Fate.NEW]
@@ -267,22 +273,27 @@ def _same_terms(known: NewJob, job: NewJob) -> bool:
     )
 
 
-def _superseded(store: Store, item: Planned, asked: Submission, by: str) -> Planned:
-    """`supersede` cancels a stalled job, and with --force any active one, and takes its place."""
+def _superseded(
+    store: Store, settings: Settings, item: Planned, asked: Submission, by: str, notes: list[str]
+) -> Planned:
+    """`supersede` cancels a stalled job, and with --force any active one, and takes its place when its
+    processes are gone (INV-ONCE)."""
     known = item.known
     if known is None or known.state not in ACTIVE:
         return item
     if asked.on_duplicate is DuplicatePolicy.SUPERSEDE and (asked.force or known.stalled):
+        from unjam.client.actions import cancel
         from unjam.client.follow import wait_for
 
-        store.request_cancel([known.id], by=by)
+        cancel(store, settings, [known.id], by=f"{by} for {item.job.id}, which supersedes it")
         try:
-            wait_for(store, [known.id], timeout=SUPERSEDE_LIMIT)
+            [ended] = wait_for(store, [known.id], timeout=SUPERSEDE_LIMIT)
         except TimeoutError as error:
             raise Conflict(
                 f"{item.job.name}: {known.id} was asked to end and did not within {SUPERSEDE_LIMIT:g} s; "
                 f"see `unjam show {known.id}`"
             ) from error
+        notes.append(f"{item.job.name}: {item.job.id} takes the place of {known.id}, which is {ended.state}")
         return Planned(item.job, Fate.NEW)
     if asked.force:
         raise Duplicate(
@@ -293,13 +304,16 @@ def _superseded(store: Store, item: Planned, asked: Submission, by: str) -> Plan
     return item
 
 
-def _duplicate(running: Sequence[Planned]) -> Duplicate:
+def _duplicate(running: Sequence[Planned], policy: DuplicatePolicy) -> Duplicate:
     first = running[0]
     job_id = first.known.id if first.known else ""
     more = f" (and {len(running) - 1} more)" if len(running) > 1 else ""
+    way_out = "or say --on-duplicate return or supersede"
+    if policy is DuplicatePolicy.SUPERSEDE:
+        way_out = "it is not stalled; add --force to take its place all the same"
     return Duplicate(
         f"{first.job.name}: {job_id} does this already{more}; follow it with `unjam watch {job_id}`, "
-        f"or say --on-duplicate return or supersede",
+        f"{way_out}",
         job_id,
     )
 

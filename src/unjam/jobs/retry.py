@@ -40,6 +40,8 @@ class Ending:
     """It committed at least one unit: earlier crashes and losses are forgiven."""
     request: Request | None = None
     """What was asked of the job; with blame `asked` and no request it is a worker that drains."""
+    asked: str = ""
+    """By whom and why, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,9 @@ def _asked(counters: Counters, ending: Ending) -> Decision:
     reason = Reason(ending.code, ending.message)
     if ending.request is Request.CANCEL or ending.code is ReasonCode.CANCELLED_BY_USER:
         if ending.code is not ReasonCode.CANCELLED_BY_USER:
-            reason = Reason(ReasonCode.CANCELLED_BY_USER, f"cancelled; it had ended: {ending.message}")
+            reason = Reason(
+                ReasonCode.CANCELLED_BY_USER, f"{ending.asked or 'cancelled'}; it had ended: {ending.message}"
+            )
         return Decision(State.CANCELLED, reason, counters)
     if ending.request is Request.PAUSE:
         return Decision(State.PAUSED, reason, counters)

@@ -45,7 +45,14 @@ def ending_of(tree: TreeEnd, facts: Facts) -> Ending:
     """The bad (or asked-for) end of an attempt that did not succeed."""
 
     def end(code: ReasonCode, message: str, blame: Blame, request: Request | None = None) -> Ending:
-        return Ending(code, message, blame, advanced=facts.advanced, request=request or facts.requested)
+        return Ending(
+            code,
+            message,
+            blame,
+            advanced=facts.advanced,
+            request=request or facts.requested,
+            asked=facts.asked_by,
+        )
 
     match _asked(tree, facts):
         case Request.CANCEL:
