@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -88,7 +89,9 @@ class WorkerState:
         try:
             sys.stderr.write(f"{time.strftime('%H:%M:%S')} {one_line(text)}\n")
             sys.stderr.flush()
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return  # a log on a full disk: the line stays in the buffer, and is written with a later one
             # The terminal is gone (tmux kill-session): a worker that drains must not die of its last words.
             sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it is stderr from now on
 
