@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +11,13 @@ from pathlib import Path
 from unjam.client.handover import free_lost
 from unjam.errors import Conflict, NotFound
 from unjam.jobs.lifecycle import ACTIVE, LIVE, RESUMABLE
-from unjam.jobs.model import InputFile, Job, JobLimits, State, Terms, Watcher
+from unjam.jobs.model import AttemptRecord, InputFile, Job, JobLimits, State, Terms, Watcher
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.settings import Settings
 from unjam.storage.inputs import inspect
 from unjam.store.port import RequestOutcome, Store
 from unjam.supervise.identity import Identity, open_if_same
+from unjam.worker.garbage import forget_files
 
 
 def cancel(store: Store, settings: Settings, job_ids: Sequence[str], *, by: str) -> list[RequestOutcome]:
@@ -48,11 +48,22 @@ def kill_now(store: Store, job_ids: Sequence[str]) -> list[str]:
             if pidfd is None:
                 continue
             try:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                killed.append(job_id)
+                if _serves(attempt):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    killed.append(job_id)
             finally:
                 os.close(pidfd)
     return killed
+
+
+def _serves(attempt: AttemptRecord) -> bool:
+    """Does its guardian still have this attempt? While the end of one is being written its guardian may have
+    the next already, of another job; the log it writes to tells."""
+    try:
+        writes_to = os.stat(f"/proc/{attempt.pid}/fd/1")
+        return os.path.samestat(writes_to, os.stat(attempt.log_path or ""))
+    except OSError:
+        return False  # its tree is gone, or another user's: the worker ends it after the grace
 
 
 def pause(store: Store, job_ids: Sequence[str], *, by: str) -> list[RequestOutcome]:
@@ -143,10 +154,7 @@ def remove(store: Store, settings: Settings, job_ids: Sequence[str]) -> list[str
     if active:
         raise Conflict(f"{active[0].id} is {active[0].state}; cancel it first: `unjam cancel {active[0].id}`")
     removed = store.remove([job.id for job in jobs])
-    for job_id in removed:
-        for folder in (settings.work_root / job_id, settings.log_root / job_id):
-            if folder.is_dir():
-                shutil.rmtree(folder)
+    forget_files(settings, removed)
     return removed
 
 
