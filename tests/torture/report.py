@@ -1,6 +1,7 @@
 """The block that a run of the torture prints at its end: counts, times, and the machine they are of."""
 
 import os
+import platform
 import statistics
 from collections.abc import Iterator, Sequence
 
@@ -69,7 +70,10 @@ def _facts(tally: Tally, seconds: float) -> Iterator[str]:
             f"{max(tally.left, default=0)}); after the next start (p50 {start[0]} s, max {start[1]} s): "
             f"{tally.left_after}"
         )
-    yield f"{seconds:.0f} s, load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} CPUs"
+    machine = (
+        f"{len(os.sched_getaffinity(0))} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
+    )
+    yield f"{seconds:.0f} s, load {os.getloadavg()[0]:.1f} on {machine}"
 
 
 def _faults(tally: Tally) -> Iterator[str]:
