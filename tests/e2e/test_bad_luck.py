@@ -225,7 +225,7 @@ def test_a_disk_that_is_full_where_the_output_goes(shell: Shell) -> None:
         said = shell.run("convert", "film.mkv", "-o", "out")
         assert said.code == 1, said.both
         assert "disk_full: " in said.err
-        assert "free some room, then resume" in said.err
+        assert f"free some room, then resume ({out} has 4." in said.err
         assert list(out.iterdir()) == []
         subprocess.run(["mount", "-o", "remount,size=64m", out], check=True)
         again = shell.run("resume", "@last")
@@ -242,7 +242,7 @@ def test_a_disk_that_fills_up_under_the_work(shell: Shell, film: Path) -> None:
         said = shell.run(*CONVERT, timeout=60)
         assert said.code == 1, said.both
         assert "disk_full: " in said.err
-        assert "film.mp4; free some room, then resume" in said.err
+        assert f"film.mp4; free some room, then resume ({scratch} has " in said.err
         assert list((shell.cwd / "out").iterdir()) == []
         subprocess.run(["mount", "-o", "remount,size=64m", scratch], check=True)
         again = shell.run(*CONVERT, timeout=80)
@@ -250,6 +250,28 @@ def test_a_disk_that_fills_up_under_the_work(shell: Shell, film: Path) -> None:
         assert shell.show()["attempts"][-1]["units_reused"] >= 1
         assert decodes(shell.cwd / "out" / "film.mp4") == ""
         assert list(scratch.iterdir()) == []
+        shell.assert_clean()
+
+
+@pytest.mark.root
+def test_an_output_disk_that_fills_up_under_the_work(shell: Shell, film: Path) -> None:
+    """INV-TORN, INV-KEEP: there was room at first. No part of the film is left, and no unit is done again."""
+    with _small_disk(shell.cwd / "out", "32m") as out:
+        with running(shell) as process:
+            with pytest.raises(OSError, match="No space"):
+                _fill(out / "ballast")
+            said = _end(process)
+        assert said.code == 1, said.both
+        assert "disk_full: " in said.err
+        assert f"({out} has 0 B left of 33.6 MB)" in said.err
+        assert os.listdir(out) == ["ballast"]
+        done = len([unit for unit in shell.show()["units"] if unit["state"] == "committed"])
+        (out / "ballast").unlink()
+        again = shell.run(*CONVERT, timeout=80)
+        assert again.code == 0, again.both
+        assert shell.show()["attempts"][-1]["units_reused"] == done
+        assert done >= 3
+        assert decodes(out / "film.mp4") == ""
         shell.assert_clean()
 
 

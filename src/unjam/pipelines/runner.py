@@ -19,6 +19,7 @@ from unjam.pipelines import registry
 from unjam.pipelines.channel import SocketChannel
 from unjam.pipelines.context import Attempt, Context
 from unjam.pipelines.stage import Stopped
+from unjam.storage.room import fullest
 from unjam.supervise.faults import FaultPoints
 
 EXIT_FAILED = 70
@@ -49,6 +50,8 @@ def main(payload: dict[str, Any], sock: socket.socket) -> int:
         return EXIT_STOPPED
     except Exception as error:  # noqa: BLE001 - whatever a pipeline raises is told to the worker
         told = explain(error)
+        if told.code is ReasonCode.DISK_FULL and (where := fullest(_writes_to(attempt))):
+            told = UnjamError(f"{told} ({where})", code=ReasonCode.DISK_FULL)
         if told.code is ReasonCode.INTERNAL_ERROR:
             traceback.print_exc()
         context.log(f"failed: {told}")
@@ -78,6 +81,10 @@ def run(context: Context) -> None:
         )
 
     context.finish(build_manifest)
+
+
+def _writes_to(attempt: Attempt) -> list[str]:
+    return [attempt.work_dir, *filter(None, [attempt.output_dir])]
 
 
 def attempt_from(payload: Mapping[str, Any]) -> Attempt:

@@ -13,6 +13,7 @@ from unjam.jobs.model import Artifact, Job, OnExists
 from unjam.measures import show_size
 from unjam.storage import manifest
 from unjam.storage.inputs import inspect, refuse
+from unjam.storage.room import fullest
 
 FREE_FLOOR = 16 << 20
 """Bytes that must be free where the output goes, whatever the job says it needs."""
@@ -101,5 +102,6 @@ def _room(folder: Path, wanted: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < wanted:
         raise DiskFull(
-            f"{folder}: {show_size(free)} free, {show_size(wanted)} wanted; free some room, then resume"
+            f"{folder}: {show_size(free)} free, {show_size(wanted)} wanted; free some room, then resume "
+            f"({fullest([str(folder)])})"
         )
