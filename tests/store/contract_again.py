@@ -80,6 +80,7 @@ CASES: dict[str, Again] = {
     "forget_worker": Again(lambda s, _: s.forget_worker("worker-1"), state="queued"),
     "pause_queue": Again(lambda s, _: s.pause_queue("default", by="ann"), same=False),
     "resume_queue": Again(lambda s, _: s.resume_queue("default")),
+    "shrink": Again(lambda s, _: s.shrink(), state="failed"),
     "prune": Again(lambda s, _: s.prune(ended_before=s.now() + 1), state="failed"),
 }
 

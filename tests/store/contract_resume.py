@@ -148,7 +148,7 @@ def test_what_an_active_job_takes_as_its_input_stays(store: Store, clock: Clock)
     assert get(store, "b").spec.inputs == (result,)
     clock.advance(1000)
     assert store.prune(ended_before=store.now()) == []
-    with pytest.raises(Conflict, match="job b .* goes on from it"):
+    with pytest.raises(Conflict, match=r"job b .* goes on from it"):
         store.remove(["a"])
     store.request_cancel(["b"], by="ann")
     assert store.prune(ended_before=store.now()) == ["a"]

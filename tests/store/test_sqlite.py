@@ -16,6 +16,7 @@ from unjam.errors import DiskFull, StoreUnavailable, UsageError
 from unjam.jobs.lifecycle import TRANSITIONS
 from unjam.jobs.model import State
 from unjam.store import JobFilter, open_store
+from unjam.store.sqlite import WAL_KEPT
 
 
 @pytest.fixture
@@ -328,4 +329,40 @@ def test_a_backup_is_a_whole_store(sqlite: SqliteBackend, tmp_path: Path) -> Non
     assert not copy.with_name("copy.db.part").exists()
     with pytest.raises(StoreUnavailable, match="cannot be written"):
         store.backup(str(tmp_path / "no-such-folder" / "copy.db"))
+    store.close()
+
+
+def test_what_was_forgotten_leaves_no_room_behind(tmp_path: Path) -> None:
+    """Neither in the file nor in its WAL."""
+    path = tmp_path / "unjam.db"
+    store = open_store(f"sqlite:///{path}")
+    for start in range(0, 3000, 1000):
+        ids = [f"j{start + n}" for n in range(1000)]
+        store.submit_many([job(id, params={"much": "x" * 8000}) for id in ids])
+        store.request_cancel(ids, by="ann")
+    full = path.stat().st_size
+    while store.prune(ended_before=store.now() + 1):
+        continue
+    steps = 0
+    while store.shrink():
+        steps += 1
+    assert steps > 1
+    assert not store.shrink()
+    with raw(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        left = connection.execute("PRAGMA page_count").fetchone()[0] * 4096
+    assert left < full / 2
+    assert store.check() == []
+    store.close()
+
+
+def test_a_large_transaction_does_not_leave_its_size_in_the_wal(tmp_path: Path) -> None:
+    path = tmp_path / "unjam.db"
+    store = open_store(f"sqlite:///{path}")
+    store.submit_many([job(f"j{n}", params={"much": "x" * 100_000}) for n in range(1500)])
+    wal = Path(f"{path}-wal")
+    assert wal.stat().st_size > 2 * WAL_KEPT
+    for n in range(3):
+        store.submit(job(f"more-{n}"))
+    assert wal.stat().st_size <= WAL_KEPT
     store.close()

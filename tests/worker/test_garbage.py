@@ -1,17 +1,25 @@
 """gc: whose units go, whose stay, and that nothing of an attempt which has just begun is touched."""
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.client.world import World
 from unjam.jobs.model import Claim, Job, State, UnitRecord, UnitState
 from unjam.jobs.reasons import ReasonCode
+from unjam.store import open_store
 from unjam.store.port import JobFilter, Store
+from unjam.supervise.faults import FaultPoints
 from unjam.worker import garbage
 from unjam.worker.garbage import collect
 from unjam.worker.paths import work_dir
+from unjam.worker.shared import WorkerState
+from unjam.worker.storeline import StoreLine
+from unjam.worker.tidy import tidy
+from unjam.worker.tokens import Tokens
 
 
 def _claimed(world: World, name: str) -> Claim:
@@ -127,3 +135,33 @@ def test_folders_that_vanish_or_may_not_be_seen_do_not_end_it(
     assert report.left == [f"{tmp_path / 'out'}: Input/output error"]
     assert list(world.settings.work_root.iterdir()) == []
     world.store.close()
+
+
+def test_a_worker_forgets_by_itself_what_is_old_and_only_that(tmp_path: Path) -> None:
+    """Folders that no job of this store has may be those of another store in the same home."""
+    world = World(tmp_path)
+    claim = _claimed(world, "a.mov")
+    unit = _commit(world, claim)
+    world.end(claim, State.FAILED, ReasonCode.CRASHED)
+    world.file("b.mov")
+    waiting = world.submit_one(world.ask("b.mov", output_dir="out"))
+    strange = work_dir(world.settings, "jstrange", 1)
+    strange.mkdir(parents=True)
+    settings = replace(world.settings, keep_finished_days=0.0)
+
+    async def tidied() -> int:
+        line = StoreLine(lambda: open_store(settings.store), "test")
+        await line.start()
+        state = WorkerState(
+            id="w1", host="here", settings=settings, slots=1, line=line, chores=line,
+            launcher=cast(Any, None), tokens=Tokens(tmp_path / "tokens"), faults=FaultPoints(None),
+        )  # fmt: skip
+        forgotten = await tidy(state)
+        await line.close()
+        return forgotten
+
+    assert asyncio.run(tidied()) == 1
+    assert world.store.get(claim.job.id) is None
+    assert not unit.exists()
+    assert strange.is_dir()
+    assert world.job(waiting.id).state is State.QUEUED

@@ -288,6 +288,10 @@ class Store(Protocol):
     def blocked_by(self, job_id: str) -> list[str]:
         """The unfinished jobs a waiting job waits for."""
 
-    def prune(self, *, ended_before: float, limit: int = 1000) -> list[str]:
-        """Delete ended jobs older than that (store clock) with their events; returns the ids removed. What an
-        active job waited for stays."""
+    def prune(self, *, ended_before: float, limit: int = 100) -> list[str]:
+        """Delete some of the jobs that ended before that (store clock), with their events; returns the ids
+        removed. To be called until there is none; that call removes the rest of that age: batches without
+        jobs, events of no job, workers that never came back. What an active job goes on from stays."""
+
+    def shrink(self) -> bool:
+        """Give some of the room that deleted rows left back to the disk; False when there is no more."""

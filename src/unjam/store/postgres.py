@@ -296,6 +296,9 @@ class _Transaction:
         self._database.begin(self.alone)
 
     def __exit__(
+    def shrink(self) -> bool:
+        return False  # the server's own autovacuum sees to that
+
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:

@@ -28,5 +28,8 @@ class SqlStore(Submitting, Claiming, Working, Finishing, Attaching, Resuming, St
         findings = self._db.check()
         return findings + [row["finding"] for row in self._db.all("find_contradictions")]
 
+    def shrink(self) -> bool:
+        return self._db.shrink()
+
     def backup(self, path: str) -> None:
         self._db.backup(path)

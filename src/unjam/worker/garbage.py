@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,10 +52,14 @@ def collect(store: Store, settings: Settings, *, dry_run: bool = False) -> Garba
     for folder in _children(settings.work_root):
         report.work += _spare_work(store, folder, dry_run=dry_run)
     log_folders = [folder for folder in _children(settings.log_root) if folder.is_dir()]
-    jobs = {job.id: job for job in _all_jobs(store)}
-    report.logs = [folder for folder in log_folders if folder.name not in jobs]
+    known, output_dirs = set[str](), set[str]()
+    for job in _all_jobs(store):  # 300,000 may be there: no more is kept of them than this
+        known.add(job.id)
+        if job.spec.output_dir is not None:
+            output_dirs.add(job.spec.output_dir)
+    report.logs = [folder for folder in log_folders if folder.name not in known]
     report.logs += [path for path in _children(settings.log_root) if _left_by_a_run(path)]
-    for output_dir in sorted({j.spec.output_dir for j in jobs.values() if j.spec.output_dir}):
+    for output_dir in sorted(output_dirs):
         try:
             report.staged += _spare_parts(store, Path(output_dir))
         except OSError as error:
@@ -164,10 +168,23 @@ def _deaf(path: Path) -> bool:
 
 def _prune(store: Store, settings: Settings) -> list[str]:
     removed: list[str] = []
-    before = store.now() - settings.keep_finished_days * DAY
-    while batch := store.prune(ended_before=before):
+    while batch := forget_some(store, settings):
         removed += batch
+    while store.shrink():
+        continue
     return removed
+
+
+def forget_some(store: Store, settings: Settings) -> list[str]:
+    """Forget some of the jobs that ended longer ago than is kept; to be called until there is none."""
+    return store.prune(ended_before=store.now() - settings.keep_finished_days * DAY)
+
+
+def forget_files(settings: Settings, job_ids: Sequence[str]) -> None:
+    """Remove what is left on disk of jobs that were forgotten; their outputs stay."""
+    for job_id in job_ids:
+        for folder in (settings.work_root / job_id, settings.log_root / job_id):
+            remove(folder)
 
 
 def _all_jobs(store: Store) -> Iterator[Job]:

@@ -31,6 +31,7 @@ from unjam.worker.recovery import recover
 from unjam.worker.renew import renew_loop, renew_once, request_loop
 from unjam.worker.shared import WorkerState, boottime
 from unjam.worker.storeline import AWAY, StoreLine
+from unjam.worker.tidy import tidy_loop
 from unjam.worker.tokens import Tokens
 from unjam.worker.watch import watch_loop
 
@@ -96,6 +97,7 @@ class Worker:
             pipelines = registry.names(self._settings.pipelines)
             claims = Claims(state, queues=self._options.queues, pipelines=pipelines)
             self._start(renew_loop(state), request_loop(state), watch_loop(state), reap_loop(state))
+            self._start(tidy_loop(state))
             if self._options.exit_when_idle:
                 self._start(self._drain_when_idle())
             state.say(f"worker {state.id}: ready, {state.slots} slot(s), store {shown(self._settings.store)}")

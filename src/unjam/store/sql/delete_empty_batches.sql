@@ -1,1 +1,2 @@
-DELETE FROM batch WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.batch_seq = batch.seq)
+DELETE FROM batch
+WHERE created_at < :before AND NOT EXISTS (SELECT 1 FROM job WHERE job.batch_seq = batch.seq)

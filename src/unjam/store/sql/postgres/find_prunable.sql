@@ -1,4 +1,4 @@
-SELECT seq, id
+SELECT seq, id, batch_seq
 FROM job
 WHERE finished_at < :before
   AND NOT EXISTS (
