@@ -266,6 +266,9 @@ class PostgresDatabase:
             raise told(error, self._place) from error
 
     # -- care --------------------------------------------------------------------------------------------
+    def shrink(self) -> bool:
+        return False  # the server's own autovacuum sees to that
+
     def check(self) -> list[str]:
         """PostgreSQL checks its files by itself (checksums, pg_amcheck)."""
         return []
@@ -296,9 +299,6 @@ class _Transaction:
         self._database.begin(self.alone)
 
     def __exit__(
-    def shrink(self) -> bool:
-        return False  # the server's own autovacuum sees to that
-
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:

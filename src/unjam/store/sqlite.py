@@ -73,13 +73,13 @@ class SqliteDatabase:
 
     def _configure(self) -> None:
         run = self._connection.execute
-        run("PRAGMA journal_mode = WAL")
-        # FULL: what was said to be done survives a power loss, not only a crash of ours.
         # Before anything is in the file: only then can it shrink again. It costs 2 % of a claim.
         run("PRAGMA auto_vacuum = INCREMENTAL")
-        run("PRAGMA synchronous = FULL")
+        run("PRAGMA journal_mode = WAL")
         # When it begins anew: one large transaction must not leave its size behind.
         run(f"PRAGMA journal_size_limit = {WAL_KEPT}")
+        # FULL: what was said to be done survives a power loss, not only a crash of ours.
+        run("PRAGMA synchronous = FULL")
         run("PRAGMA foreign_keys = ON")
         run("PRAGMA temp_store = MEMORY")
         # KiB; 2 MiB by default: a bulk submission of 20,000 jobs would spill to the WAL and read itself back.
@@ -167,14 +167,6 @@ class SqliteDatabase:
             return self._connection.execute(text, _encodable(params))
 
     # -- care --------------------------------------------------------------------------------------------
-    def check(self) -> list[str]:
-        try:
-            found = [row[0] for row in self._connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
-            found += [
-                f"{row[0]}: row {row[1]} refers to a missing row of {row[2]}"
-                for row in self._connection.execute("PRAGMA foreign_key_check")
-            ]
-        except sqlite3.Error as error:
     def shrink(self) -> bool:
         def step() -> bool:
             [free] = self._connection.execute("PRAGMA freelist_count").fetchone()
@@ -187,6 +179,14 @@ class SqliteDatabase:
 
         return self._patiently(step)
 
+    def check(self) -> list[str]:
+        try:
+            found = [row[0] for row in self._connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            found += [
+                f"{row[0]}: row {row[1]} refers to a missing row of {row[2]}"
+                for row in self._connection.execute("PRAGMA foreign_key_check")
+            ]
+        except sqlite3.Error as error:
             raise self._told(error) from error
         return found
 
