@@ -297,10 +297,11 @@ class Ward:
 
     def _judge_memory(self) -> None:
         """Was it the kernel's killer? An attempt that lost a process to it and still did well, did well."""
-        self._oom = self._memory.killer()
+        if self._status != 0:
+            self._oom = self._memory.killer()
         self._peak = self._memory.peak() or self._peak
         self._memory.leave()
-        if self._oom == "group" and self._status != 0:
+        if self._oom == "group":
             self._reason = self._reason or "memory"
         if self._reason == "memory" and self._memory.limit is not None:
             _note(f"ended for memory: peak {self._peak >> 20} MiB of {self._memory.limit >> 20} MiB")
