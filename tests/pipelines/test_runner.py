@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,13 @@ def script(ctx: Context, params: ScriptParams) -> None:
                         signal.pause()
                     except Exception:  # noqa: BLE001, S110 - what a careless pipeline does
                         pass
+        case "destructor":
+            with ctx.stage("s") as stage:
+                Terminated()  # dies at once
+                ctx.log("went on")
+                for step in range(1000):
+                    stage.progress(step / 1000, evidence=str(step))
+                    time.sleep(0.01)
         case "unit":
             with ctx.stage("s") as stage:
                 stage.plan({})
@@ -49,8 +57,14 @@ def script(ctx: Context, params: ScriptParams) -> None:
                     unit.commit({})
 
 
-def _unit() -> UnitSpec:
+class Terminated:
+    """Gets the TERM in its destructor, whose exceptions Python only prints."""
 
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _unit() -> UnitSpec:
     return UnitSpec("u")
 
 
@@ -91,6 +105,12 @@ def test_term_stops_even_a_pipeline_that_swallows_everything(tmp_path: Path) -> 
     outcome = job(tmp_path, "swallow").attempt(modules=MODULES, on_message=stop)
     assert outcome.status == EXIT_STOPPED
     assert not [m for m in outcome.said if isinstance(m, Failed)]
+
+
+def test_a_stop_that_python_swallows_is_not_lost(tmp_path: Path) -> None:
+    """Seen in a hook of fork(): the pipeline went on until the KILL, or to its end."""
+    outcome = job(tmp_path, "destructor").attempt(modules=MODULES)
+    assert (outcome.status, "went on" in outcome.log) == (EXIT_STOPPED, True)
 
 
 def test_a_lost_lease_stops_it(tmp_path: Path) -> None:

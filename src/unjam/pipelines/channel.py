@@ -53,8 +53,13 @@ class SocketChannel:
         self._decoder = Decoder()
         self._lock = threading.RLock()
         self._stop: Stop | None = None
+        self.stopped: BaseException | None = None
+        """What the TERM handler raised. It is raised again at the attempt's next word: Python swallows what
+        is raised in a destructor or in a hook of fork(), and the stop would be lost until the KILL."""
 
     def send(self, message: Message) -> None:
+        if self.stopped is not None and threading.current_thread() is threading.main_thread():
+            raise self.stopped
         if (point := _BEFORE.get(type(message))) is not None:
             self._faults.pass_by(point, self._name)
         with self._lock:

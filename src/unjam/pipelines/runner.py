@@ -36,15 +36,22 @@ def main(payload: dict[str, Any], sock: socket.socket) -> int:
     def on_term(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         stop = channel.why_stopped()
-        raise Stopped(stop.why if stop else "stopped", stop.message if stop else "")
+        channel.stopped = Stopped(stop.why if stop else "stopped", stop.message if stop else "")
+        raise channel.stopped
 
     signal.signal(signal.SIGTERM, on_term)
     try:
         faults.pass_by("entered", attempt.job_id)
-        run(context)
+        return _run_and_tell(context, channel)
     except Stopped as stop:
         context.log(f"stopping: {stop}")
         return EXIT_STOPPED
+
+
+def _run_and_tell(context: Context, channel: SocketChannel) -> int:
+    attempt = context.attempt
+    try:
+        run(context)
     except LeaseLost as error:
         context.log(f"stopping: {error}")
         return EXIT_STOPPED
