@@ -1,6 +1,7 @@
 """Every promise, judged after the kills: by the output files, by the ledger the jobs wrote themselves, by the
 kernel, and by the event log."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -46,7 +47,8 @@ def _judge_job(c: Crew, out: Path, job_id: str, attempts: set[int]) -> list[str]
         found.append(f"{job.state}, {job.reason} (INV-LOST)")
     if len(tried) not in attempts:
         told = [f"{a.state} {a.reason.message if a.reason else ''}" for a in tried]
-        found.append(f"{len(tried)} attempts, not {attempts}: {told}")
+        logs = [Path(a.log_path).read_text() for a in tried if a.log_path and os.path.exists(a.log_path)]
+        found.append(f"{len(tried)} attempts, not {attempts}: {told}\n{''.join(logs)}")
     if any(a.ended_at is None for a in tried):
         found.append("an attempt has no end (INV-TRUTH)")
     if [a.state for a in tried].count(AttemptState.SUCCEEDED) != 1:
