@@ -29,7 +29,7 @@ GENERAL = (
     click.option("--json", "as_json", is_flag=True, help="One event a line on stdout."),
     click.option("-j", "slots", type=click.IntRange(1), help="CPU slots of the worker that is started here."),
     click.option("--queue", default="default", show_default=True),
-    click.option("--priority", type=int, default=0, show_default=True, help="Higher is first; waiting adds 1 in 5 min."),
+    click.option("--priority", type=int, default=0, show_default=True, help="Higher is first."),
     click.option("--after", multiple=True, metavar="ID", help="Start when this job or batch has succeeded."),
     *LIMITS,
     click.option(
