@@ -21,6 +21,7 @@ from unjam.supervise.usage import sample_tree
 from unjam.supervise.values import SHORT_OF, Killer
 
 KILL_LIMIT = 2.0  # seconds after SIGKILL until what is left counts as stuck (uninterruptible sleep)
+EXIT_SHORT = 73  # PID 1 of the namespace could not fork
 
 _HELD_BACK = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCONT}
 
@@ -116,6 +117,9 @@ class Ward:
         try:
             self._fork()
         except OSError as error:
+            kill.kill_my_children(
+                self._on_reap
+            )  # it may be born, and without a descriptor for it we are blind
             self._memory.leave()
             self._finish_unstarted(
                 "short" if error.errno in SHORT_OF else "start_failed", f"fork: {error.strerror}"
@@ -134,8 +138,10 @@ class Ward:
                 if gate >= 0:
                     _wait_at(gate, ours)
                 self._become_child(me, report_read, report_write)
-            except BaseException:  # noqa: BLE001 - the child's last words
+            except BaseException as error:  # noqa: BLE001 - the child's last words
                 traceback.print_exc()
+                if isinstance(error, OSError) and error.errno in SHORT_OF:
+                    os._exit(EXIT_SHORT)
             finally:
                 os._exit(72)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -313,7 +319,8 @@ class Ward:
         if status is not None:
             return status
         if self._status is not None and os.WIFEXITED(self._status):
-            self._reason = self._reason or "start_failed"
+            short = os.WEXITSTATUS(self._status) == EXIT_SHORT
+            self._reason = self._reason or ("short" if short else "start_failed")
             return self._status
         return signal.SIGKILL
 

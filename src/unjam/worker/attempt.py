@@ -254,6 +254,7 @@ class AttemptRun:
         except LaunchFailed:
             return  # it ended before anything ran; TreeEnd says why
         self._closing.containment = self.untold.containment
+        self.state.claims_held_until = 0.0  # the machine has room again
 
     # -- what others ask ------------------------------------------------------------------------------------
     def renewed(self, held: HeldLease, lease_until: float) -> None:

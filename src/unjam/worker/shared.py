@@ -51,7 +51,7 @@ class WorkerState:
     job again (INV-DEADLINE)."""
     draining: bool = False
     claims_held_until: float = 0.0
-    """CLOCK_BOOTTIME seconds."""
+    """CLOCK_BOOTTIME seconds, 0 once a start went well again."""
     neighbours: tuple[str, ...] = ()
     """Wake-up paths of the other workers of this machine, as seen a moment ago."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -77,7 +77,8 @@ class WorkerState:
 
     def hold_claims(self, why: str) -> None:
         """The machine is short of something: nothing is claimed for a moment."""
-        self.say(f"{why}; no new job for {shortage.WAIT:g} s")
+        if boottime() >= self.claims_held_until:
+            self.say(f"{why}; no new job for {shortage.WAIT:g} s")
         self.claims_held_until = boottime() + shortage.WAIT
 
     def wall(self) -> float:
