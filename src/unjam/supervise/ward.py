@@ -117,9 +117,8 @@ class Ward:
         try:
             self._fork()
         except OSError as error:
-            kill.kill_my_children(
-                self._on_reap
-            )  # it may be born, and without a descriptor for it we are blind
+            # It may be born all the same: without a descriptor for it we could not watch it.
+            kill.kill_my_children(self._on_reap)
             self._memory.leave()
             self._finish_unstarted(
                 "short" if error.errno in SHORT_OF else "start_failed", f"fork: {error.strerror}"
