@@ -126,6 +126,31 @@ def test_an_expired_lease_in_the_middle_of_publishing_is_rolled_forward(world: W
     assert world.job(claim.job.id).state is State.SUCCEEDED
 
 
+@pytest.mark.root
+def test_what_another_users_worker_left_is_found_by_that_users_next(world: World) -> None:
+    """INV-ORPHAN: two users of one machine share a store; one may not even see the other's marks."""
+    mark = new_mark(4711)
+    leaf = subprocess.Popen(["sleep", "60"], preexec_fn=lambda: set_mark(mark))
+    wake = world.root / "dead.wake"
+    wake.touch()
+    try:
+        dead = world.worker(alive=False, mark=mark, wake_path=str(wake))
+        os.setresuid(65534, 65534, 0)  # the real one too: by that the kernel asks for marks and signals
+        try:
+            assert not recover(world.store, world.settings, world.here)
+        finally:
+            os.setresuid(0, 0, 0)
+        assert leaf.poll() is None
+        assert [worker.id for worker in world.store.workers()] == [dead.id]
+        assert recover(world.store, world.settings, world.here).killed == 1
+        assert leaf.wait(2) == -signal.SIGKILL
+        assert world.store.workers() == []
+        assert not wake.exists()
+    finally:
+        leaf.kill()
+        leaf.wait()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
 def test_what_another_user_was_publishing_is_left_to_that_user(world: World) -> None:
     """INV-LOST: two users of one machine share a store; one may not even look into the other's folder."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unjam.errors import Conflict, LeaseLost, NotPermitted, PastReturn, UnjamError
-from unjam.jobs.model import AttemptEnd, AttemptState, StagedOutput, State, WorkerInfo
+from unjam.jobs.model import AttemptEnd, AttemptState, State, WorkerInfo
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.jobs.retry import Blame, Ending, decide
 from unjam.settings import Settings
@@ -79,8 +79,12 @@ def is_gone(worker: WorkerInfo, host: str, now: float) -> bool:
     """
     if worker.host != host:
         return False
-    identity = Identity.from_json(worker.identity)
+    identity = _identity(worker)
     return not is_alive(identity) or (not of_this_boot(identity) and worker.expires_at <= now)
+
+
+def _identity(worker: WorkerInfo) -> Identity:
+    return Identity.from_json(worker.identity)
 
 
 def recover(
@@ -107,6 +111,9 @@ def recover(
         if worker.mark in held:
             # INV-ORPHAN: its keeper is ending these, and may be killed before it has: by the mark in this row
             # whoever comes next finds them.
+            continue
+        if worker.wake_path and not _ours(Path(worker.wake_path)) and of_this_boot(_identity(worker)):
+            # We may neither see nor end what it left: the next start of its own user does.
             continue
         try:
             store.forget_worker(worker.id)
@@ -184,7 +191,9 @@ def _roll_forward(store: Store, settings: Settings, host: str, found: Expired, d
         try:
             files.publish(row.outputs, replace=may_replace(job))
         except (UnjamError, OSError) as error:
-            if isinstance(error, PermissionError | NotPermitted) and not all(_ours(o) for o in row.outputs):
+            if isinstance(error, PermissionError | NotPermitted) and not all(
+                _ours(Path(o.staged_path)) for o in row.outputs
+            ):
                 # Two users of this machine may share a store: the owner of the files is able to publish them.
                 done.still_owned.append(job.id)
                 done.left.append(
@@ -203,10 +212,9 @@ def _roll_forward(store: Store, settings: Settings, host: str, found: Expired, d
             done.finished.append(job.id)
 
 
-def _ours(output: StagedOutput) -> bool:
-    """May this user be expected to publish it? Told by the owner of the file, or of the nearest folder that
+def _ours(path: Path) -> bool:
+    """May this user be expected to deal with it? Told by the owner of the file, or of the nearest folder that
     can be looked at."""
-    path = Path(output.staged_path)
     for place in (path, *path.parents):
         try:
             return os.geteuid() in (0, place.stat().st_uid)
