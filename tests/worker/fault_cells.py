@@ -36,7 +36,9 @@ STORES = ("sqlite", "postgres")
 CONTAINMENTS = ("tree", "pidns")
 ABOVE = ("keeper", "worker", "zygote", "all")
 BELOW = ("guardian", "ns-init", "attempt", "ffmpeg", "daemon")
-VOLLEYS = (*ABOVE, "below")
+AGAIN = "recovery"
+"""The worker that recovers what a killed one was publishing, and is killed there itself."""
+VOLLEYS = (*ABOVE, AGAIN, "below")
 """What is done in one go: a kill of one role above, or of all roles below, each of another job."""
 
 GUARDED = POINTS[POINTS.index("hello") : POINTS.index("tree_gone")]
@@ -70,6 +72,9 @@ def exists(role: str, point: str, containment: str) -> bool:
         case "daemon":
             # The namespace's end takes it along with its PID 1.
             return point in (*IN_PIPELINE, "sealed") or (point == "attempt_over" and containment == "tree")
+        case "recovery":
+            # No tree is left: how it was held makes no difference.
+            return containment == "tree" and point in ("first_renamed", "renamed", "dir_synced")
     return True
 
 
@@ -125,6 +130,7 @@ class Volley:
         self._out.mkdir()
         for number, (job_id, cell) in enumerate(self._cells.items()):
             (self._faults / f"{cell.point}@{job_id}").touch()
+            (self._faults / f"{_first_hold(cell)}@{job_id}").touch()
             params = {"folder": str(self._c.home), "token": self._token(number)}
             output = self._out / f"{job_id}.txt"
             self._c.submit(
@@ -163,9 +169,8 @@ class Volley:
 
     def _not_held(self) -> list[str]:
         held = {path.name.partition(".at.")[0] for path in self._faults.glob("*.at.*")}
-        late = [
-            f"{cell.point}@{job}" for job, cell in self._cells.items() if f"{cell.point}@{job}" not in held
-        ]
+        wanted = [f"{_first_hold(cell)}@{job}" for job, cell in self._cells.items()]
+        late = [name for name in wanted if name not in held]
         if not late:
             # At `gone` the worker is held and its attempt runs on until it asks something.
             trees = self._trees()
@@ -210,6 +215,8 @@ class Volley:
                 _kill([worker])
                 self._release()
                 return _outlived(lambda: _marked(marks), ORPHAN_LIMIT)
+            case "recovery":
+                return self._strike_again_and_again(worker)
             case "keeper":
                 _kill([keeper])
                 wait_until(
@@ -227,6 +234,24 @@ class Volley:
         late = _outlived(lambda: _marked(marks), ORPHAN_LIMIT) if inside else []
         self._start()
         return late + _outlived(lambda: _marked(marks), ORPHAN_LIMIT)
+
+    def _strike_again_and_again(self, worker: int) -> list[str]:
+        """Kill the worker, and each next one as it comes to the next job's point."""
+        _kill([worker])
+        for job in self._cells:
+            (self._faults / f"publishing@{job}").unlink()
+        for _ in self._cells:
+            [held] = wait_until(self._held_again, 20, "a worker to roll forward")
+            self._note_marks()
+            _kill([int(held.name.rpartition(".")[2])])
+            held.with_name(held.name.partition(".at.")[0]).unlink()
+            held.unlink()
+        old = set(self._marks)
+        wait_until(lambda: {w.mark for w in self._c.store.workers()} - old, 20, "the next worker")
+        return _outlived(lambda: _marked(old), ORPHAN_LIMIT)
+
+    def _held_again(self) -> list[Path]:
+        return [path for path in self._faults.glob("*.at.*") if not path.name.startswith("publishing@")]
 
     def _strike_below(self) -> list[str]:
         trees = self._trees()
@@ -249,6 +274,10 @@ class Volley:
         """The sentence with the cell of the job that it begins with."""
         cell = self._cells.get(sentence[: len(next(iter(self._cells)))])
         return f"{cell.role} at {cell.point}: {sentence}" if cell else f"{self._volley}: {sentence}"
+
+
+def _first_hold(cell: Cell) -> str:
+    return "publishing" if cell.role == AGAIN else cell.point
 
 
 def _job_of(pid: int) -> str:
@@ -340,6 +369,8 @@ def main() -> int:
         for store in words.store or STORES:
             for containment in containments:
                 for volley in words.volley or VOLLEYS:
+                    if not cells_of(store, containment, volley):
+                        continue
                     at = time.monotonic()
                     place = folder / f"{store}-{containment}-{volley}"
                     schema = place.name.replace("-", "_")
@@ -362,7 +393,7 @@ def main() -> int:
 def table(cells: Sequence[Cell]) -> str:
     """Cells by point and role: of how many combinations of store and containment."""
     counted = Counter((cell.point, cell.role) for cell in cells)
-    roles = (*ABOVE, *BELOW)
+    roles = (*ABOVE, AGAIN, *BELOW)
     rows = [f"{'point':16}{'held':10}" + "".join(f"{role:>10}" for role in roles)]
     for point in POINTS:
         numbers = "".join(f"{counted[point, role] or '-':>10}" for role in roles)

@@ -17,6 +17,7 @@ from unjam.settings import Settings
 from unjam.storage import publish as files
 from unjam.store.port import Expired, Store
 from unjam.supervise import cgroup
+from unjam.supervise.faults import FaultPoints
 from unjam.supervise.identity import Identity, is_alive, of_this_boot
 from unjam.supervise.sweep import living_marks, sweep
 from unjam.worker.ending import attempt_state_of
@@ -185,11 +186,15 @@ def _unlease(store: Store, found: Expired, done: Recovery) -> None:
 def _roll_forward(store: Store, settings: Settings, host: str, found: Expired, done: Recovery) -> None:
     job = found.job
     rows = [row for row in store.publishing(host) if row.lease == found.lease]
+    faults = FaultPoints.from_environment()  # a worker may be killed while it rolls forward, too
     if not rows:
         done.still_owned.append(job.id)  # another host has its staged files
     for row in rows:
         try:
-            files.publish(row.outputs, replace=may_replace(job))
+            files.publish(
+                row.outputs, replace=may_replace(job), passed=lambda point: faults.pass_by(point, job.id)
+            )
+            faults.pass_by("dir_synced", job.id)
         except (UnjamError, OSError) as error:
             if isinstance(error, PermissionError | NotPermitted) and not all(
                 _ours(Path(o.staged_path)) for o in row.outputs
