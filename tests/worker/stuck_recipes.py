@@ -40,3 +40,29 @@ def waiting(ctx: Context, params: WaitParams) -> None:
         while not (folder / "go").exists():
             stage.progress(0.5, evidence=str(time.monotonic()))
             time.sleep(0.02)
+
+
+DECODER = "tests.supervise.decoder_before_fork"
+
+
+class NoParams(Params):
+    pass
+
+
+@pipeline("test-decode-forked", version=1, takes_input=False, preload=(DECODER,))
+def decoding_after_fork(ctx: Context, params: NoParams) -> None:
+    """The mistake: a library that has its threads before the fork."""
+    _decode(ctx)
+
+
+@pipeline("test-decode-spawned", version=1, takes_input=False, preload=(DECODER,), isolation="spawn")
+def decoding_in_a_fresh_interpreter(ctx: Context, params: NoParams) -> None:
+    _decode(ctx)
+
+
+def _decode(ctx: Context) -> None:
+    from tests.supervise.decoder_before_fork import FRAMES
+
+    with ctx.stage("decode", stall_after=60) as stage:
+        for number, _ in zip(range(50), FRAMES, strict=False):
+            stage.progress(number / 50, evidence=str(number))
