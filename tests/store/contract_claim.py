@@ -7,7 +7,7 @@ import pytest
 from tests.store.rig import HOST, PAUSED, TTL, Clock, bring, changes, ending, job, state_of, take, take_one
 from unjam.jobs.model import AttemptState, Claim, Lease, Needs, Phase, Request, State
 from unjam.store import Store
-from unjam.store.claim import LOOK, PATIENCE
+from unjam.store.claim import AGING, LOOK, PATIENCE
 
 
 def ids(claims: list[Claim]) -> list[str]:
@@ -147,6 +147,40 @@ def test_one_that_fits_is_found_behind_many_that_do_not(store: Store) -> None:
     store.submit_many([job(f"large-{i}", needs=Needs(cpu=4)) for i in range(LOOK - 1)])
     store.submit(job("small"))
     assert ids(take(store, cpu=4)) == ["small"]
+
+
+@pytest.mark.parametrize("priority", [0, 4])
+def test_a_stream_of_small_jobs_starves_no_large_one(store: Store, clock: Clock, priority: int) -> None:
+    """One slot of the two is always taken when the other is given back; the large job needs both."""
+    store.submit(job("large", needs=Needs(cpu=2)))
+    store.submit_many([job(f"first-{n}", priority=9) for n in range(2)])
+    running = take(store, limit=2, cpu=2)
+    began = clock()
+    for number in range(1000):
+        clock.advance(20)
+        store.submit(job(f"small-{number}", priority=priority))
+        store.end(running[0].lease, ending(State.SUCCEEDED, running[0]))
+        running = running[1:] + take(store, limit=2, cpu=2)
+        if "large" in ids(running):
+            break
+    waited = clock() - began
+    assert ids(running) == ["large"]
+    # A moment for what still ran; before, its patience, and as long as it takes to become as important.
+    assert waited <= priority * AGING + AGING + PATIENCE
+
+
+def test_a_stream_of_important_jobs_starves_no_other(store: Store, clock: Clock) -> None:
+    """Strict at first; a job rises by one point for each AGING seconds that it waits."""
+    store.submit(job("low"))
+    began = clock()
+    taken: list[str] = []
+    while "low" not in taken:
+        clock.advance(30)
+        store.submit(job(f"high-{len(taken)}", priority=3))
+        claim = take_one(store)
+        taken.append(claim.job.id)
+        store.end(claim.lease, ending(State.SUCCEEDED, claim))
+    assert 3 * AGING <= clock() - began <= 3 * AGING + 60
 
 
 # -- the lease -------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from unjam.errors import Conflict, Duplicate, LeaseLost, NotFound, PastReturn
 from unjam.jobs.lifecycle import ACTIVE, ENDED, LIVE, RESUMABLE, SATISFIED, can, settle
 from unjam.jobs.model import Lease, Phase, Request, State
-from unjam.store.claim import PATIENCE
+from unjam.store.claim import AGING, PATIENCE
 
 IDLE = (State.QUEUED, State.WAITING, State.PAUSED)
 
@@ -132,7 +132,7 @@ class Model:
             and job.queue not in self.paused_queues and (queues is None or job.queue in queues)
         ]  # fmt: skip
         taken: list[tuple[str, int]] = []
-        for job in sorted(due, key=lambda job: (-job.priority, job.run_at, job.seq)):
+        for job in sorted(due, key=self._turn):
             if len(taken) == limit:
                 break
             if job.gpu and not machine.gpu:
@@ -147,6 +147,9 @@ class Model:
             elif self.now - job.run_at > PATIENCE:
                 break
         return taken
+
+    def _turn(self, job: ModelJob) -> tuple[float, float, int]:
+        return -job.priority - (self.now - job.run_at) // AGING, job.run_at, job.seq
 
     def renew(self, worker: str, leases: Iterable[Lease], ttl: float) -> set[Lease]:
         kept = set()

@@ -222,7 +222,7 @@ class StoreMachine(RuleBasedStateMachine):
             lambda s: {held.lease for held in s.renew(name, asked, ttl=TTL)},
         )
 
-    @rule(seconds=st.sampled_from([0.5, 0.5, 9.0, 9.0, 31.0, 70.0]))
+    @rule(seconds=st.sampled_from([0.5, 0.5, 9.0, 9.0, 31.0, 70.0, 310.0]))
     def time_passes(self, seconds: float) -> None:
         self.clock.advance(seconds)
         self.model.now = self.clock()

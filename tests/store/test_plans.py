@@ -143,6 +143,8 @@ def test_every_statement_has_one_user_and_every_user_its_statement() -> None:
         file.read_text() for file in Path(sql.__wrapped__.__code__.co_filename).parent.glob("*.py")
     )
     asked = set(
-        re.findall(r'_?(?:db|database)\.(?:all|one|run|later|many|insert|numbers)\(\s*"(\w+)"', source)
+        re.findall(r'_?(?:db|database)\.(?:all|one|run|later|many|soon|insert|numbers)\(\s*"(\w+)"', source)
     )
+    # Those that are asked together stand beside each other, or in lines of their own.
+    asked |= set(re.findall(r'(?:^ *|[(\[,] ?)\("(\w+)", (?:\{|which)', source, re.MULTILINE))
     assert asked == set(names())

@@ -9,7 +9,7 @@ from unjam.errors import LeaseLost, NotFound
 from unjam.jobs.lifecycle import LIVE, SATISFIED
 from unjam.jobs.model import Job, Lease, State
 from unjam.jobs.reasons import Reason
-from unjam.store.database import Database, Row
+from unjam.store.database import Database, Params, Row
 from unjam.store.port import RequestOutcome
 from unjam.store.rows import job_of
 from unjam.store.wakeup import Waker
@@ -52,7 +52,14 @@ class Base:
 
     def _held(self, lease: Lease) -> Row:
         """The hot row, if this fence is the job's and the job is live (INV-FENCE)."""
-        row = self._db.one("get_hot_job", {"id": lease.job_id})
+        return self._held_with(lease)[0]
+
+    def _held_with(self, lease: Lease, *also: tuple[str, Params]) -> tuple[Row, list[Sequence[Row]]]:
+        """The hot row, and what else is asked once that is locked, without another wait for the database."""
+        found, *answers = self._db.together(("get_hot_job", {"id": lease.job_id}), *also)
+        return self._judged(lease, found[0] if found else None), answers
+
+    def _judged(self, lease: Lease, row: Row | None) -> Row:
         if row is None:
             raise LeaseLost(f"job {lease.job_id} is gone: it was removed")
         if row["fence"] != lease.fence or row["state"] not in LIVE:

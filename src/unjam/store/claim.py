@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import json
-import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 
 from unjam.jobs.model import Capacity, Claim, HeldLease, Lease, Request
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.store.base import Base
 from unjam.store.database import Row
-from unjam.store.rows import text_in
+from unjam.store.rows import job_of, text_in
 
 PATIENCE = 60.0
 """Seconds a due job may be passed over because it does not fit yet. Then nothing behind it is started on this
 machine until it fits, so that small jobs cannot starve a large one."""
+AGING = 300.0
+"""Seconds of waiting that count as one point of priority: strict within them, but no stream of more important
+jobs keeps another one waiting for ever."""
 FIRST_LOOK = 4
 LOOK = 200
 """Jobs of one lane that are looked at for one that fits; what lies behind them has to wait."""
@@ -37,74 +37,65 @@ class Claiming(Base):
         limit: int = 1,
     ) -> list[Claim]:
         wanted = min(limit, capacity.free_slots)
-        which = {
+        which: dict[str, object] = {
             "queues": None if queues is None else json.dumps(list(queues)),
             "pipelines": json.dumps(list(pipelines)),
+            "now": None if self._db.tells_time else self.now(),
         }
         # Looked at before the lock is asked for: an idle worker that polls disturbs no writer.
-        if wanted < 1 or not self._db.all("find_lanes", {**which, "now": self.now()}):
+        if wanted < 1 or not self._db.all("find_lanes", which):
             return []
         # INV-LOCK: one claim at a time on each machine, so that its room is not given away twice.
         with self._db.write(alone=f"claim on {capacity.host}"):
-            now = self.now()
-            lanes = self._db.all("find_lanes", {**which, "now": now})
-            owner = {
-                "worker_id": worker_id,
-                "host": capacity.host,
-                "host_name": capacity.host_name,
-                "now": now,
-                "lease_expires_at": now + ttl,
-            }
-            fences = self._choose(lanes, capacity, wanted, owner, now)
-            jobs = self._load(list(fences))
-        return [Claim(job, Lease(job.id, job.fence), attempt=fences[job.seq]) for job in jobs]
+            fences = self._take(worker_id, which, capacity, wanted, ttl)
+            jobs = self._db.soon("load_jobs", {"seqs": json.dumps(list(fences))}) if fences else []
+        loaded = {row["seq"]: job_of(row) for row in jobs}
+        return [
+            Claim(loaded[seq], Lease(loaded[seq].id, fence), attempt=fence) for seq, fence in fences.items()
+        ]
 
-    def _choose(
-        self, lanes: Sequence[Row], capacity: Capacity, wanted: int, owner: dict[str, Any], now: float
+    def _take(
+        self, worker_id: str, which: dict[str, object], capacity: Capacity, wanted: int, ttl: float
     ) -> dict[int, int]:
-        """Take jobs by priority, then by the moment they were due; their numbers and fences."""
-        room = _Room(capacity, self._db.one("sum_used", {"host": capacity.host}))
-        chosen: dict[int, int] = {}
-        for _, group in itertools.groupby(lanes, key=lambda lane: lane["priority"]):
-            heads = heapq.merge(
-                *(self._heads(lane["id"], now) for lane in group), key=lambda row: (row["run_at"], row["seq"])
-            )
-            for row in heads:
-                if room.fits(row):
-                    fence = self._take(row["seq"], owner)
-                    if fence is None:
-                        continue
-                    room.take(row)
-                    chosen[row["seq"]] = fence
-                    if len(chosen) == wanted:
-                        return chosen
-                elif room.ever(row) and now - row["run_at"] > PATIENCE:
-                    return chosen
-        return chosen
+        """Take jobs in their turn (`_turn`); their numbers and fences."""
+        look, now = self._look(which, capacity, FIRST_LOOK), self.now()
+        owner = {
+            "worker_id": worker_id,
+            "host": capacity.host,
+            "host_name": capacity.host_name,
+            "now": now,
+            "lease_expires_at": now + ttl,
+        }
+        fences: dict[int, int] = {}
+        tried: set[int] = set()
+        while len(fences) < wanted:
+            picked = look.pick(wanted - len(fences), now, tried)
+            if picked is None:
+                look = self._look(which, capacity, LOOK)
+                continue
+            if not picked:
+                break
+            seqs = [row["seq"] for row in picked]
+            rows = self._db.all("claim_jobs", {"seqs": json.dumps(seqs), **owner})
+            taken = {row["seq"]: row["fence"] for row in rows}
+            fences |= {seq: taken[seq] for seq in seqs if seq in taken}
+            tried.update(seqs)
+            for row in picked:
+                if row["seq"] not in taken:
+                    # Another machine has just taken it (INV-ONCE): there is room for those behind it.
+                    look.room.give_back(row)
+        for seq, fence in fences.items():
+            self._db.later("insert_attempt", {"seq": seq, "fence": fence, **owner})
+            data = {"worker_id": worker_id, "host": capacity.host_name or capacity.host}
+            self._event(seq, "claimed", now, attempt=fence, before="queued", after="running", data=data)
+        return fences
 
-    def _heads(self, lane: int, now: float) -> Iterator[Row]:
-        """The first jobs of a lane: a few, and more only if those do not fit."""
-        after = {"after_run_at": -math.inf, "after_seq": 0}
-        for limit in (FIRST_LOOK, LOOK - FIRST_LOOK):
-            rows = self._db.all("find_heads", {"lane": lane, "now": now, "limit": limit, **after})
-            yield from rows
-            if len(rows) < limit:
-                return
-            # Not counted with OFFSET: the first ones may have been taken meanwhile.
-            after = {"after_run_at": rows[-1]["run_at"], "after_seq": rows[-1]["seq"]}
-
-    def _take(self, seq: int, owner: dict[str, Any]) -> int | None:
-        """The fence of the new lease; None where a worker of another machine has just taken the job
-        (INV-ONCE)."""
-        taken = {"seq": seq, **owner}
-        row = self._db.one("claim_job", taken)
-        if row is None:
-            return None
-        fence: int = row["fence"]
-        self._db.later("insert_attempt", {**taken, "fence": fence})
-        data = {"worker_id": owner["worker_id"], "host": owner["host_name"] or owner["host"]}
-        self._event(seq, "claimed", owner["now"], attempt=fence, before="queued", after="running", data=data)
-        return fence
+    def _look(self, which: dict[str, object], capacity: Capacity, limit: int) -> _Look:
+        heads, [used] = self._db.together(
+            ("find_heads", {**which, "limit": limit}),
+            ("sum_used", {"host": capacity.host}),
+        )
+        return _Look(heads, limit, _Room(capacity, used))
 
     def begin(self, lease: Lease, *, identity: str, pid: int, log_path: str) -> None:
         with self._db.write():
@@ -138,7 +129,7 @@ class Claiming(Base):
             now = self.now()
             lease = {"now": now, "lease_expires_at": now + ttl}
             after = 0.0 if now - self._db.clock_set_at < ttl else now
-            rows = self._db.all(
+            rows = self._db.soon(
                 "renew_leases", {"held": held, "worker_id": worker_id, "after": after, **lease}
             )
         return [_held_lease(row) for row in rows]
@@ -147,11 +138,53 @@ class Claiming(Base):
         return [_held_lease(row) for row in self._db.all("find_requests", {"worker_id": worker_id})]
 
 
+class _Look:
+    """The first jobs of every lane, and what is free for them."""
+
+    def __init__(self, heads: Sequence[Row], limit: int, room: _Room) -> None:
+        self.room = room
+        self._heads = heads
+        counted = Counter(row["lane"] for row in heads)
+        self._cut = {lane for lane, of_it in counted.items() if of_it == limit < LOOK}
+        """Lanes that have more than was looked at."""
+
+    def pick(self, wanted: int, now: float, tried: Collection[int]) -> list[Row] | None:
+        """The first that fit. None where the end of a lane was passed that goes on: what lies behind it might
+        come first."""
+        heads = sorted((row for row in self._heads if row["seq"] not in tried), key=_turn(now))
+        left = Counter(row["lane"] for row in heads)
+        if any(not left[lane] for lane in self._cut):
+            return None
+        picked: list[Row] = []
+        for row in heads:
+            if self.room.fits(row):
+                self.room.take(row)
+                picked.append(row)
+            elif self.room.ever(row) and now - row["run_at"] > PATIENCE:
+                break
+            if len(picked) == wanted:
+                break
+            left[row["lane"]] -= 1
+            if not left[row["lane"]] and row["lane"] in self._cut:
+                return None
+        return picked
+
+
+def _turn(now: float) -> Callable[[Row], tuple[float, float, int]]:
+    """The order in which jobs are taken: by priority, which grows as they wait, then by when they were due.
+    In a lane it is the order of its index."""
+
+    def key(row: Row) -> tuple[float, float, int]:
+        points = row["priority"] + (now - row["run_at"]) // AGING
+        return -points, row["run_at"], row["seq"]
+
+    return key
+
+
 class _Room:
     """What is left of a machine; counted from live leases, so there is no counter to leak (INV-LOCK)."""
 
-    def __init__(self, capacity: Capacity, used: Row | None) -> None:
-        assert used is not None  # an aggregate always answers
+    def __init__(self, capacity: Capacity, used: Row) -> None:
         self._whole = {"cpu": capacity.cpu, "memory_bytes": capacity.memory_bytes, "gpu": capacity.gpu}
         self._free = {name: whole - used[name] for name, whole in self._whole.items()}
 
@@ -166,6 +199,10 @@ class _Room:
     def take(self, row: Row) -> None:
         for name, need in self._needs(row).items():
             self._free[name] -= need
+
+    def give_back(self, row: Row) -> None:
+        for name, need in self._needs(row).items():
+            self._free[name] += need
 
     def _needs(self, row: Row) -> dict[str, int]:
         return {name: min(row[name], whole) for name, whole in self._whole.items()}

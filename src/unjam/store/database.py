@@ -33,6 +33,10 @@ class Database(Protocol):
     def clock_set_at(self) -> float:
         """When, on the store's clock, that clock was last seen to be set; 0 if never."""
 
+    @property
+    def tells_time(self) -> bool:
+        """May a statement be given NULL for `now`, and take the database's own time?"""
+
     def write(self, alone: str = "") -> AbstractContextManager[None]:
         """A transaction; committed at its end, rolled back by an exception.
 
@@ -57,6 +61,14 @@ class Database(Protocol):
     def later(self, name: str, params: Params) -> None:
         """Like `run` in a transaction, but the answer is not waited for; what fails is raised by the next
         statement or at the transaction's end."""
+
+    def soon(self, name: str, params: Params) -> Sequence[Row]:
+        """Like `all` in a transaction, but the rows are there only when it has ended. For what may run twice:
+        when the answer of the commit was lost, it is asked again."""
+
+    def together(self, *asked: tuple[str, Params]) -> Sequence[Sequence[Row]]:
+        """`all` of several statements, one after the other: each sees what came before it, and waits for no
+        answer between them."""
 
     def many(self, name: str, params: Iterable[Params]) -> None:
         """`later` once for every set of parameters."""

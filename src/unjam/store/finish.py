@@ -65,7 +65,8 @@ class Finishing(Base):
 
     def _finish(self, lease: Lease, end: AttemptEnd, kind: str) -> None:
         with self._db.write():
-            hot = self._held(lease)
+            # Whoever begins to wait for this job locks its row first: those who wait are seen.
+            hot, [awaiting] = self._held_with(lease, ("find_awaiting", {"after_id": lease.job_id}))
             if kind == "unleased" and hot["phase"] == Phase.PUBLISHING:
                 # INV-TORN: its files may have their names already; queued again it would find them taken.
                 raise PastReturn(f"job {lease.job_id} is publishing: it is rolled forward, not taken back")
@@ -78,7 +79,7 @@ class Finishing(Base):
                 hot["seq"], kind, now, attempt=lease.fence, before=hot["state"], after=state.value, data=data
             )
             released = state is State.QUEUED
-            if state in ENDED:
+            if state in ENDED and awaiting:
                 released = self._settle_dependants([(lease.job_id, state)], now)
         if released:
             self._waker.poke()

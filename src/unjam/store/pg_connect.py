@@ -26,8 +26,8 @@ IDLE_TIMEOUT = 10
 """Seconds that a transaction of a worker that was cut off may hold its rows (by keepalives alone: 11 s;
 with the defaults of Linux two hours)."""
 SILENCE = STATEMENT_TIMEOUT + 5.0
-"""Seconds without a byte from a server that owes an answer. It ends its statements itself before that, so it is
-frozen then (stopped, swapping, its disk hangs) while its kernel still acknowledges all that we send: no
+"""Seconds without a byte from a server that owes an answer. It ends its statements itself before that, so it
+is frozen then (stopped, swapping, its disk hangs) while its kernel still acknowledges all that we send: no
 keepalive sees that."""
 _LINK: Mapping[str, Any] = {
     "connect_timeout": 5,

@@ -7,7 +7,8 @@ import hashlib
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from unjam.store.again import Again
 from unjam.store.clock import since_boot
 from unjam.store.database import Params, Row
 from unjam.store.pg_connect import Connection, connect, is_lost, place, told, unreachable
+from unjam.store.pg_text import plain
 from unjam.store.queries import sql
 
 PATIENCE = 10.0
@@ -52,10 +54,15 @@ class PostgresDatabase:
         self._clock = clock
         self._patience = patience
         self._transaction = _Transaction(self)
-        self._later: list[tuple[bytes, Sequence[Params]]] = []
+        self.tells_time = clock is None
+        self._later: list[_Statement] = []
+        self._soon: list[_Statement] = []
+        """Of this transaction: what is to be answered when it ends."""
         self._open = False
         """Inside of a transaction."""
+        self._alone = ""
         self._xid = ""
+        """Its number; none before it has really begun."""
         self._began = (0.0, 0.0)
         """When the transaction began: by the server, and by our own clock."""
         self._course: float | None = None
@@ -111,6 +118,8 @@ class PostgresDatabase:
         if self._clock is not None:
             return self._clock()
         if self._open:
+            if not self._xid:
+                self._batch([])
             server, ours = self._began
             return server + time.monotonic() - ours
         row = self._patiently(lambda connection: connection.execute(_NOW).fetchone())
@@ -135,28 +144,20 @@ class PostgresDatabase:
         return self._transaction
 
     def begin(self, alone: str) -> None:
-        """One round trip: the transaction, its lock, its number and the time."""
-        lock = f"SELECT pg_advisory_xact_lock({_key(self._place.schema, alone)});" if alone else ""
-        text = f"BEGIN; {lock} SELECT {_CLOCK} AS now, pg_current_xact_id()::text AS xid".encode()
+        """Nothing is sent before the first statement: they make one round trip together."""
+        self._open, self._alone, self._xid = True, alone, ""
+        self._soon = []
 
-        def send(connection: Connection) -> Row:
-            cursor = connection.execute(text, prepare=False)
-            while cursor.nextset():
-                pass
-            row = cursor.fetchone()
-            assert row is not None
-            return row
-
+    def commit(self) -> None:
+        if not self._xid and not self._later:
+            self._open = False
+            return
         try:
-            row = self._patiently(send)
+            if not self._xid:
+                self._batch([])  # without its number nobody could be asked what became of it
         except BaseException:
             self.rollback()
             raise
-        self._began = self._follow(row["now"]), time.monotonic()
-        self._xid = row["xid"]
-        self._open = True
-
-    def commit(self) -> None:
         try:
             self._send(b"COMMIT", ())
         except (Again, StoreUnavailable):
@@ -165,10 +166,16 @@ class PostgresDatabase:
                 raise
             self._open = False
             self._find_out()
+            for asked in self._soon:
+                self._ask_again(asked)
         except BaseException:
             self.rollback()
             raise
         self._open = False
+
+    def _ask_again(self, asked: _Statement) -> None:
+        """The commit was done, but the rows that should have come before its answer may be lost with it."""
+        self._patiently(lambda connection: _sent(connection, [asked]))
 
     def _find_out(self) -> None:
         """The connection was lost while the commit was under way: ask the server what became of it. Raises
@@ -196,7 +203,7 @@ class PostgresDatabase:
 
     def rollback(self) -> None:
         self._open = False
-        self._later.clear()
+        self._later = []
         connection = self._connection
         if connection.closed:
             return
@@ -230,40 +237,63 @@ class PostgresDatabase:
         return self._run(statement(name), params).rowcount
 
     def later(self, name: str, params: Params) -> None:
-        self._later.append((statement(name), [_plain(params)]))
+        self._later.append(_Statement(statement(name), [plain(params)]))
 
     def many(self, name: str, params: Iterable[Params]) -> None:
-        rows = [_plain(row) for row in params]
+        rows = [plain(row) for row in params]
         if rows:
-            self._later.append((statement(name), rows))
+            self._later.append(_Statement(statement(name), rows))
+
+    def soon(self, name: str, params: Params) -> Sequence[Row]:
+        asked = _Statement(statement(name), [plain(params)], answer=[])
+        self._later.append(asked)
+        self._soon.append(asked)
+        assert asked.answer is not None
+        return asked.answer
+
+    def together(self, *asked: tuple[str, Params]) -> Sequence[Sequence[Row]]:
+        statements = [_Statement(statement(name), [plain(params)]) for name, params in asked]
+        return [cursor.fetchall() for cursor in self._batch(statements)]
 
     def notify(self, channel: str) -> None:
         self._patiently(lambda connection: connection.execute("SELECT pg_notify(%s, '')", (channel,)))
 
     def _run(self, text: bytes, params: Params) -> psycopg.Cursor[Any]:
-        values = _plain(params)
+        values = plain(params)
         if self._open:
             return self._send(text, values)
         return self._patiently(lambda connection: connection.execute(text, values))
 
     def _send(self, text: bytes, params: Params) -> psycopg.Cursor[Any]:
-        """Inside of a transaction: what was left for later and this statement, in one round trip."""
+        """A statement inside of a transaction."""
+        return self._batch([_Statement(text, [params])])[0]
+
+    def _batch(self, asked: Sequence[_Statement]) -> list[psycopg.Cursor[Any]]:
+        """Inside of a transaction, in one round trip: its beginning if it has none, what was left for later,
+        and these."""
+        if not self._xid:
+            # Nothing was done yet: a connection that was lost since the last call is made anew.
+            return self._patiently(lambda connection: self._begin_with(connection, asked))
         connection, waiting = self._connection, self._later
         self._later = []
         try:
-            if not waiting:
-                return connection.execute(text, params)
-            with connection.pipeline():
-                for former, rows in waiting:
-                    if len(rows) == 1:
-                        connection.execute(former, rows[0])
-                    else:
-                        connection.cursor().executemany(former, rows)
-                return connection.execute(text, params)
+            return _sent(connection, [*waiting, *asked])[len(waiting) :]
         except psycopg.Error as error:
             if is_lost(connection, error):
                 raise Again(f"the store {self._place.shown} was lost; nothing was changed") from error
             raise told(error, self._place) from error
+
+    def _begin_with(self, connection: Connection, asked: Sequence[_Statement]) -> list[psycopg.Cursor[Any]]:
+        key = (_key(self._place.schema, self._alone),)
+        lock = [_Statement(b"SELECT pg_advisory_xact_lock(%s)", [key])] if self._alone else []
+        before = [_Statement(b"BEGIN", [()]), *lock, *self._later]
+        # The time comes last: what was asked may have waited for locks.
+        cursors = _sent(connection, [*before, *asked, _Statement(_BEGUN, [()])])
+        row = cursors[-1].fetchone()
+        assert row is not None
+        self._began = self._follow(row["now"]), time.monotonic()
+        self._xid, self._later = row["xid"], []
+        return cursors[len(before) : -1]
 
     # -- care --------------------------------------------------------------------------------------------
     def shrink(self) -> bool:
@@ -284,6 +314,38 @@ class PostgresDatabase:
 
 
 _NOW = f"SELECT {_CLOCK} AS now".encode()
+_BEGUN = f"SELECT {_CLOCK} AS now, pg_current_xact_id()::text AS xid".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """A text and the parameters of each of its runs."""
+
+    text: bytes
+    runs: Sequence[Params]
+    answer: list[Row] | None = None
+    """Filled with the rows, where somebody waits for them."""
+
+
+def _sent(connection: Connection, statements: Sequence[_Statement]) -> list[psycopg.Cursor[Any]]:
+    """Run them in one round trip. Raises psycopg.Error of the first that fails; those behind do not run."""
+    if len(statements) == 1 and len(statements[0].runs) == 1:
+        cursors = [connection.execute(statements[0].text, statements[0].runs[0])]
+    else:
+        with connection.pipeline():
+            cursors = [_queued(connection, one) for one in statements]
+    for one, cursor in zip(statements, cursors, strict=True):
+        if one.answer is not None:
+            one.answer[:] = cursor.fetchall()
+    return cursors
+
+
+def _queued(connection: Connection, one: _Statement) -> psycopg.Cursor[Any]:
+    if len(one.runs) == 1:
+        return connection.execute(one.text, one.runs[0])
+    cursor = connection.cursor()
+    cursor.executemany(one.text, one.runs)
+    return cursor
 
 
 class _Transaction:
@@ -311,32 +373,3 @@ def _key(schema: str, alone: str) -> int:
     """The number of an advisory lock."""
     digest = hashlib.blake2b(f"{schema} {alone}".encode(errors="surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, signed=True)
-
-
-def _plain(params: Params) -> Params:
-    """PostgreSQL stores neither lone surrogates nor NUL: in a sentence they become escapes that can be read
-    (names and paths were made safe before, see `rows.text_in`). A job must not be unable to end for that."""
-    values = params.values() if isinstance(params, Mapping) else params
-    if not any(isinstance(value, str) and _odd(value) for value in values):
-        return params
-    if isinstance(params, Mapping):
-        return {key: _escaped(value) for key, value in params.items()}
-    return [_escaped(value) for value in params]
-
-
-def _odd(text: str) -> bool:
-    if "\0" in text:
-        return True
-    if text.isascii():
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _escaped(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

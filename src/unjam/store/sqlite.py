@@ -38,6 +38,8 @@ _Taken = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
 class SqliteDatabase:
     """One connection to one file."""
 
+    tells_time = False
+
     def __init__(self, path: str, *, make_parents: bool = False, patience: float = PATIENCE) -> None:
         self.url = f"sqlite:///{path}"
         self.steady_since = self.clock_set_at = 0.0  # the kernel's clock, which nobody sets
@@ -140,6 +142,12 @@ class SqliteDatabase:
 
     def later(self, name: str, params: Params) -> None:
         self._change(sql(name), params)
+
+    def soon(self, name: str, params: Params) -> Sequence[Row]:
+        return self._fetch(sql(name), params)
+
+    def together(self, *asked: tuple[str, Params]) -> Sequence[Sequence[Row]]:
+        return [self._fetch(sql(name), params) for name, params in asked]
 
     def many(self, name: str, params: Iterable[Params]) -> None:
         try:

@@ -88,13 +88,14 @@ class Working(Base):
     # -- units -------------------------------------------------------------------------------------------
     def commit_unit(self, lease: Lease, unit: UnitRecord) -> None:
         with self._db.write():
-            job_seq = self._held(lease)["seq"]
+            which = {"id": lease.job_id, "stage": unit.stage, "name": unit.name, "host": unit.host}
+            hot, [holding] = self._held_with(lease, ("find_holding_unit", which))
+            job_seq = hot["seq"]
             params = unit_params(job_seq, lease.fence, unit)
             # INV-KEEP: a unit that holds for this host is done, once. One that lies on another host may be
             # redone.
-            held = self._db.one("find_holding_unit", params)
-            if held is not None:
-                if all(held[name] == params[name] for name in _SAME):
+            if holding:
+                if all(holding[0][name] == params[name] for name in _SAME):
                     return  # asked again by an attempt that was not told that it had been committed
                 raise Conflict(
                     f"unit {unit.name} of stage {unit.stage} of job {lease.job_id} is committed already"
@@ -120,15 +121,19 @@ class Working(Base):
         with self._db.write():
             # In the order of ids, as everywhere that several rows are locked.
             ordered = sorted(updates, key=lambda update: update.lease.job_id)
-            stale = {update.lease for update in ordered if not self._save(update)}
+            asked = [
+                ("get_held_job", {"id": update.lease.job_id, "fence": update.lease.fence})
+                for update in ordered
+            ]
+            held = self._db.together(*asked)
+            for update, found in zip(ordered, held, strict=True):
+                if found:
+                    self._save(found[0], update)
+            stale = {update.lease for update, found in zip(ordered, held, strict=True) if not found}
         return [update.lease for update in updates if update.lease in stale]
 
-    def _save(self, update: ProgressUpdate) -> bool:
-        lease = update.lease
-        hot = self._db.one("get_held_job", {"id": lease.job_id, "fence": lease.fence})
-        if hot is None:
-            return False
-        job_seq = hot["seq"]
+    def _save(self, hot: Row, update: ProgressUpdate) -> None:
+        job_seq, lease = hot["seq"], update.lease
         # A late picture must not take a job back from the point of no return, nor out of `cancelling`.
         if hot["phase"] not in (None, "publishing", update.phase):
             self._db.later("set_phase", {"seq": job_seq, "phase": update.phase})
@@ -147,7 +152,6 @@ class Working(Base):
         )
         self._db.many("put_stage", [stage_params(job_seq, stage) for stage in update.stages])
         self._db.many("put_unit", [unit_params(job_seq, lease.fence, unit) for unit in update.units])
-        return True
 
     def set_input_media(self, lease: Lease, inputs: Sequence[InputFile]) -> None:
         with self._db.write():

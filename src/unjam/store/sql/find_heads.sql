@@ -1,5 +1,13 @@
-SELECT seq, run_at, cpu, memory_bytes, gpu
-FROM job
-WHERE lane_id = :lane AND state = 'queued' AND run_at <= :now AND (run_at, seq) > (:after_run_at, :after_seq)
-ORDER BY run_at, seq
-LIMIT :limit
+SELECT l.id AS lane, l.priority, j.seq, j.run_at, j.cpu, j.memory_bytes, j.gpu
+FROM lane AS l
+JOIN queue AS q ON q.name = l.queue
+JOIN job AS j ON j.seq IN (
+    SELECT h.seq
+    FROM job AS h
+    WHERE h.lane_id = l.id AND h.state = 'queued' AND h.run_at <= :now
+    ORDER BY h.run_at, h.seq
+    LIMIT :limit
+)
+WHERE q.paused_by IS NULL
+  AND l.pipeline IN (SELECT value FROM json_each(:pipelines))
+  AND (:queues IS NULL OR l.queue IN (SELECT value FROM json_each(:queues)))

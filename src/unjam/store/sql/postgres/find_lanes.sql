@@ -1,4 +1,4 @@
-SELECT l.id, l.priority
+SELECT l.id
 FROM lane AS l
 JOIN queue AS q ON q.name = l.queue
 WHERE q.paused_by IS NULL
@@ -7,5 +7,10 @@ WHERE q.paused_by IS NULL
       CAST(:queues AS text) IS NULL
       OR l.queue IN (SELECT json_array_elements_text(CAST(:queues AS json)))
   )
-  AND EXISTS (SELECT 1 FROM job AS j WHERE j.lane_id = l.id AND j.state = 'queued' AND j.run_at <= :now)
-ORDER BY l.priority DESC, l.id
+  AND EXISTS (
+      SELECT 1
+      FROM job AS j
+      WHERE j.lane_id = l.id AND j.state = 'queued'
+        AND j.run_at <= coalesce(CAST(:now AS double precision), extract(epoch FROM statement_timestamp()))
+  )
+LIMIT 1

@@ -1,0 +1,18 @@
+-- LATERAL: of each lane only the head of its index is read. One list of all lanes would be read and sorted whole.
+SELECT l.id AS lane, l.priority, j.seq, j.run_at, j.cpu, j.memory_bytes, j.gpu
+FROM lane AS l
+JOIN queue AS q ON q.name = l.queue
+CROSS JOIN LATERAL (
+    SELECT h.seq, h.run_at, h.cpu, h.memory_bytes, h.gpu
+    FROM job AS h
+    WHERE h.lane_id = l.id AND h.state = 'queued'
+      AND h.run_at <= coalesce(CAST(:now AS double precision), extract(epoch FROM statement_timestamp()))
+    ORDER BY h.run_at, h.seq
+    LIMIT :limit
+) AS j
+WHERE q.paused_by IS NULL
+  AND l.pipeline IN (SELECT json_array_elements_text(CAST(:pipelines AS json)))
+  AND (
+      CAST(:queues AS text) IS NULL
+      OR l.queue IN (SELECT json_array_elements_text(CAST(:queues AS json)))
+  )

@@ -1,0 +1,60 @@
+"""What each call costs over a network: how often it waits for an answer of the server."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.postgres import Server
+from tests.store.rig import TTL, ending, job, picture, staged, take, take_one, unit, worker
+from unjam.jobs.model import Claim, State
+from unjam.store import Store, open_store
+from unjam.store.pg_store import PostgresStore
+from unjam.store.postgres import PostgresDatabase
+
+Call = Callable[[Store, Claim], Any]
+CALLS: dict[str, tuple[int, Call]] = {
+    # One look, for an idle worker is to disturb nobody; then: lock and look; take; write and commit.
+    "claim one": (4, lambda s, _: take_one(s)),
+    "claim two": (4, lambda s, _: take(s, limit=2)),
+    "claim nothing": (1, lambda s, _: take(s, pipelines=["none"])),
+    "begin": (2, lambda s, c: s.begin(c.lease, identity="i", pid=7, log_path="/l")),
+    "renew": (2, lambda s, c: s.renew("worker-1", [c.lease], ttl=TTL)),
+    "commit_unit": (2, lambda s, c: s.commit_unit(c.lease, unit())),
+    "save_progress": (2, lambda s, c: s.save_progress([picture(c.lease)] * 5)),
+    "begin_publish": (2, lambda s, c: s.begin_publish(c.lease, [staged()], ending(State.SUCCEEDED, c))),
+    "end": (2, lambda s, c: s.end(c.lease, ending(State.SUCCEEDED, c))),
+    "requests": (1, lambda s, _: s.requests("worker-1")),
+}
+
+
+@pytest.fixture
+def store(postgres_server: Server) -> Iterator[PostgresStore]:
+    """With the clock of the server, as everywhere but in tests."""
+    store = open_store(postgres_server.url("round_trips"))
+    assert isinstance(store, PostgresStore)
+    yield store
+    assert store.check() == []
+    store.close()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_round_trips(store: PostgresStore, tmp_path: Path, name: str) -> None:
+    expected, call = CALLS[name]
+    store.check_in(worker(), ttl=TTL)
+    store.submit_many([job(f"{name}-{i}") for i in range(4)])
+    claim = take_one(store)
+    database = store._db
+    assert isinstance(database, PostgresDatabase)
+    connection = database._connection.pgconn
+    with open(tmp_path / "trace", "w") as trace:
+        connection.trace(os.dup(trace.fileno()))
+        call(store, claim)
+        connection.untrace()
+    lines = (tmp_path / "trace").read_text().splitlines()
+    assert sum("ReadyForQuery" in line for line in lines) == expected, "\n".join(lines)
+    for held in store.live_jobs():
+        store.end(held.lease, ending(State.FAILED))
+    store.request_cancel([one for i in range(4) for one in store.resolve(f"{name}-{i}")], by="ann")
