@@ -1,5 +1,4 @@
-SELECT DISTINCT j.id
-FROM attachment AS a
-JOIN job AS j ON j.seq = a.job_seq
-WHERE a.expires_at <= :now
-ORDER BY j.id
+SELECT id
+FROM job
+WHERE seq IN (SELECT job_seq FROM attachment WHERE expires_at <= :now)
+ORDER BY id
