@@ -41,7 +41,9 @@ def test_the_id_of_the_machine_is_told_apart_and_kept_to_itself(machine: Path, t
 
 
 @pytest.mark.parametrize("text", ["", "uninitialized\n", "0" * 32, "abc", "\udcff", None])
-def test_without_a_machine_id_it_is_a_number_in_the_home(machine: Path, tmp_path: Path, text: str) -> None:
+def test_without_a_machine_id_it_is_a_number_in_the_home(
+    machine: Path, tmp_path: Path, text: str | None
+) -> None:
     if text is None:
         machine.unlink()
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.supervise.rig import hear, launcher, named, run, spec, state_of, until
-from unjam.supervise import launch, pool
+from unjam.supervise import launch, linux, pool
 from unjam.supervise.launch import Launcher, LaunchSpec
 
 
@@ -153,6 +153,8 @@ def test_a_stop_that_comes_too_late_does_not_hit_the_next_attempt(tmp_path: Path
     async def scenario() -> None:
         async with launcher(keep_guardians=1) as one:
             tree = await one.launch(spec(tmp_path))
+            # Until it is ours the death of the process between would wake it up again (PDEATHSIG=CONT).
+            await until(lambda: tree.identity.pid in linux.children(), what="the guardian to be adopted")
             tree.go(math.inf)
             os.kill(tree.identity.pid, signal.SIGSTOP)
             await until(lambda: state_of(tree.identity.pid) == "T", what="the frozen guardian")
