@@ -48,7 +48,7 @@ class Claims:
         room = room_for_attempts(starting)
         if state.claims_held_until:
             return min(room, int(starting == 0))  # one to try it, not all of them
-        if (room == 0) is not self._told_short:
+        if starting == 0 and (room == 0) is not self._told_short:
             self._told_short = room == 0
             state.say(descriptors() if self._told_short else "there are file descriptors again")
         return room
