@@ -152,6 +152,25 @@ def test_a_clock_that_was_set_costs_nobody_a_lease(
     assert store.renew("worker-1", leases, ttl=TTL) == []
 
 
+def test_a_statement_that_was_not_prepared_after_all_is_no_end(backend: PostgresBackend) -> None:
+    """The driver remembers it as prepared, when the one before it in the pipeline had failed."""
+    database = PostgresDatabase(backend.url)
+    nobodys = (10**9, "key", "value")
+
+    def fail() -> None:
+        with pytest.raises(psycopg.errors.ForeignKeyViolation), database.write():
+            database.later("insert_tag", nobodys)
+            database.all("list_workers")
+
+    fail()  # the driver forgets all at a rollback, but not at one that came when it knew nothing
+    for _ in range(2):
+        database.all("list_workers")
+    fail()
+    for _ in range(3):
+        assert database.all("list_workers") == []
+    database.close()
+
+
 # -- locks ------------------------------------------------------------------------------------------------
 def test_hosts_do_not_wait_for_each_other(store: Store, backend: PostgresBackend) -> None:
     """A machine that was cut off in the middle of a claim holds up neither the others nor the next job."""

@@ -116,6 +116,10 @@ def is_lost(connection: Connection, error: psycopg.Error) -> bool:
     """Did this error end the connection? A FATAL one does, seen before the end itself is."""
     if error.diag.severity_nonlocalized in ("FATAL", "PANIC"):
         connection.close()
+    if isinstance(error, psycopg.errors.InvalidSqlStatementName):
+        # psycopg takes a statement for prepared that it sent behind one that failed, in the same pipeline: on
+        # this connection it would fail for ever.
+        connection.close()
     return connection.closed
 
 
