@@ -18,6 +18,7 @@ from tests.supervise.worker import payloads
 from tests.torture import leaves
 from unjam.supervise import linux
 from unjam.supervise.identity import Identity, is_alive
+from unjam.supervise.keeper_env import LET_GO
 from unjam.supervise.mark import new_mark
 from unjam.supervise.sweep import marked_processes, sweep
 
@@ -253,9 +254,35 @@ def test_with_a_real_worker_one_death_leaves_nothing(kept: Kept, tmp_path: Path,
 
 
 def test_a_keepers_identity_dies_with_it(kept: Kept) -> None:
-    process = kept.shell('echo "$UNJAM_KEEPER_IDENTITY"; read x')
+    held, release = os.pipe()  # not stdin: of that nobody knows whether it has ended already
+    process = kept.shell(f'echo "$UNJAM_KEEPER_IDENTITY"; read x <&{held}', fds=(held,))
+    os.close(held)
     assert process.stdout
     identity = Identity.from_json(process.stdout.readline().decode())
     assert is_alive(identity)
     process.kill()
     wait_until(lambda: not is_alive(identity), what="the end of the keeper")
+    os.close(release)
+
+
+def test_let_go_the_child_finishes_and_the_starter_may_die(kept: Kept) -> None:
+    """Whoever started it is done and does not wait: its death ends nothing any more, and what follows is no
+    crash."""
+    starter = subprocess.Popen(["sleep", "60"])
+    parent = os.pidfd_open(starter.pid)
+    try:
+        script = f"trap 'echo told >> {kept.folder}/told' USR1; echo up >> {kept.folder}/up; " + (
+            f"while ! test -e {kept.folder}/go; do sleep 0.05; done; exit 3"
+        )
+        process = kept.shell(script, "--restart", "--parent-fd", str(parent), fds=(parent,))
+        wait_until(lambda: _has_lines(kept, "up", 1), what="the child")
+        process.send_signal(LET_GO)
+        wait_until(lambda: _has_lines(kept, "told", 1), what="the child to be told")
+    finally:
+        os.close(parent)
+        starter.kill()
+        starter.wait()
+    assert process.poll() is None
+    (kept.folder / "go").touch()
+    assert process.wait(10) == 3
+    assert kept.lines("up") == ["up"]
