@@ -115,3 +115,21 @@ def test_ids_are_told_apart_by_prefix(world: World) -> None:
         resolve(world.store, "j")
     with pytest.raises(NotFound):
         resolve(world.store, "x")
+
+
+def test_a_job_goes_on_with_other_limits(world: World) -> None:
+    source = world.file("in/a.mov")
+    with Unjam(world.settings) as client:
+        job = client.submit("convert", source, output_dir=world.root / "out", timeout="5m")
+        assert isinstance(job, JobHandle)
+        job.pause()
+        job.resume(timeout="2h", memory="1GiB", priority=3)
+        spec = job.job.spec
+        assert (spec.limits.timeout, spec.limits.memory_bytes, spec.priority) == (7200, 1 << 30, 3)
+        claim = world.claim(world.worker())
+        job.pause()
+        job.resume(timeout=1)
+        assert (job.job.requested, job.job.spec.limits.timeout) == (None, 7200), "it runs: as it began"
+        world.end(claim, State.FAILED, ReasonCode.TIMEOUT)
+        job.retry(timeout=9000)
+        assert (job.state, job.job.spec.limits.timeout) == (State.QUEUED, 9000)

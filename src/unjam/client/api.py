@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from unjam.client import actions
 from unjam.client.actions import Changes
@@ -23,6 +23,15 @@ from unjam.measures import parse_duration, parse_size
 from unjam.settings import Settings, load, sqlite_url
 from unjam.store import open_store
 from unjam.store.port import JobFilter, Store
+
+
+class NewTerms(TypedDict, total=False):
+    """Other terms for jobs that go on: seconds or "5m", bytes or "4GB", and the higher the sooner."""
+
+    timeout: float | str
+    stall_after: float | str
+    memory: int | str
+    priority: int
 
 
 class Unjam:
@@ -186,18 +195,19 @@ class JobHandle:
     def pause(self) -> None:
         actions.pause(self._owner.store, [self.id], by=who())
 
-    def resume(self, changes: Changes | None = None) -> None:
-        """Go on, or withdraw a pause; `changes` are other limits, or another priority."""
-        actions.resume(self._owner.store, [self.id], by=who(), changes=changes)
+    def resume(self, **terms: Unpack[NewTerms]) -> None:
+        """Go on, or withdraw a pause; with other limits or priority for the attempts to come."""
+        actions.resume(self._owner.store, [self.id], by=who(), changes=_changes(terms))
 
     def retry(
         self,
         *,
         fresh: bool = False,
         units: Sequence[str] | None = None,
-        changes: Changes | None = None,
+        **terms: Unpack[NewTerms],
     ) -> None:
         """Like resume, with fresh budgets. Raises Conflict when there is nothing to try again."""
+        changes = _changes(terms)
         actions.retry(self._owner.store, [self.id], by=who(), fresh=fresh, units=units, changes=changes)
 
 
@@ -242,11 +252,22 @@ class Batch:
     def pause(self) -> None:
         actions.pause(self._owner.store, self._ids(), by=who())
 
-    def resume(self, changes: Changes | None = None) -> None:
-        actions.resume(self._owner.store, self._ids(), by=who(), changes=changes)
+    def resume(self, **terms: Unpack[NewTerms]) -> None:
+        actions.resume(self._owner.store, self._ids(), by=who(), changes=_changes(terms))
 
-    def retry(self, *, only_failed: bool = True, changes: Changes | None = None) -> None:
+    def retry(self, *, only_failed: bool = True, **terms: Unpack[NewTerms]) -> None:
+        changes = _changes(terms)
         actions.retry(self._owner.store, self._ids(), by=who(), only_failed=only_failed, changes=changes)
+
+
+def _changes(terms: NewTerms) -> Changes:
+    timeout, stall_after, memory = terms.get("timeout"), terms.get("stall_after"), terms.get("memory")
+    return Changes(
+        timeout=None if timeout is None else parse_duration(timeout),
+        stall_after=None if stall_after is None else parse_duration(stall_after),
+        memory_bytes=None if memory is None else parse_size(memory),
+        priority=terms.get("priority"),
+    )
 
 
 def who() -> str:
