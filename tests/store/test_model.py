@@ -124,8 +124,8 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(
         pipeline=st.sampled_from(PIPELINES), queue=st.sampled_from(QUEUES), priority=st.integers(0, 1),
         cpu=st.sampled_from([1, 1, 1, 0, 2, 4]), gpu=seldom.map(int),
-        key=st.integers(0, 7), path=st.integers(0, 7),
-        after=st.one_of(st.just([]), st.lists(which, max_size=2)),
+        key=st.integers(0, 4), path=st.integers(0, 5),
+        after=st.one_of(st.just([]), st.lists(which, min_size=1, max_size=2)),
     )  # fmt: skip
     def submit(
         self,
@@ -307,6 +307,43 @@ class StoreMachine(RuleBasedStateMachine):
         if then in set(ENDS):
             self.end(0, State(then), unlease=False)
 
+    @precondition(lambda self: self.model.live())
+    @rule(number=which, name=by, left=st.booleans())
+    def lost_and_taken_again(self, number: int, name: str, left: bool) -> None:
+        """INV-ONCE, INV-FENCE: somebody else has the job now, and its old attempt goes on writing."""
+        live = self.model.live()
+        old = live[number % len(live)]
+        lease, holder = Lease(old.id, old.fence), old.worker
+        assert holder is not None
+        if left:
+            self.staff(holder, "check out")
+        self.time_passes(31.0)
+        self.both(lambda m: m.renew(holder, [lease], TTL), lambda s: set(s.renew(holder, [lease], ttl=TTL)))
+        while lease in self.model.expired():
+            self.reap(0)
+        self.attempt(name, 1, "work")
+        self.writes_of(lease, holder)
+
+    def writes_of(self, lease: Lease, name: str) -> None:
+        """Every write there is: of an old attempt none takes effect."""
+        host = WORKERS[name].host
+        done = ending(State.SUCCEEDED)
+        self.both(lambda m: m.touch(lease), lambda s: s.begin(lease, identity="i", pid=7, log_path="/l"))
+        self.both(lambda m: m.touch(lease), lambda s: s.set_containment(lease, containment="tree", pid=8))
+        self.both(lambda m: m.touch(lease), lambda s: s.set_input_media(lease, []))
+        self.both(
+            lambda m: m.commit_unit(lease, "u2", host),
+            lambda s: s.commit_unit(lease, unit("u2", host=host, uri=f"/f{lease.fence}/u2")),
+        )
+        self.both(lambda m: [] if m.progress(lease) else [lease], lambda s: s.save_progress([picture(lease)]))
+        self.both(
+            lambda m: m.renew(name, [lease], TTL),
+            lambda s: {held.lease for held in s.renew(name, [lease], ttl=TTL)},
+        )
+        if lease.fence < (self.model.jobs[lease.job_id].fence if lease.job_id in self.model.jobs else 0):
+            self._begin_publish(lease)
+            self.both(lambda m: m.end(lease, State.SUCCEEDED), lambda s: s.end(lease, done))
+
     @precondition(lambda self: self.leases)
     @rule(number=which, names=st.lists(st.sampled_from(UNITS), max_size=2, unique=True))
     def void(self, number: int, names: list[str]) -> None:
@@ -324,18 +361,37 @@ class StoreMachine(RuleBasedStateMachine):
             lambda s: s.begin_publish(lease, [staged()], ending(State.SUCCEEDED)),
         )
 
-    @precondition(lambda self: self.leases)
-    @rule(number=which, cancel_first=st.booleans())
-    def publish_and_cancel_meet(self, number: int, cancel_first: bool) -> None:
-        """INV-TORN: whoever comes first, the other one is told."""
-        _, lease = self.lease(number)
-        if lease.job_id not in self.model.jobs:
-            return
+    @precondition(lambda self: self.model.live())
+    @rule(number=which, cancel_first=st.booleans(), awaited=st.booleans(), over=st.booleans())
+    def publish_and_cancel_meet(self, number: int, cancel_first: bool, awaited: bool, over: bool) -> None:
+        """INV-TORN, INV-LOST: whoever comes first, the other one is told, and so are those that wait."""
+        live = self.model.live()
+        job = live[number % len(live)]
+        lease = Lease(job.id, job.fence)
+        if awaited:
+            back = list(reversed(self.model.jobs)).index(job.id)
+            self.submit("faces", "default", 1, 1, 0, 7, 7, [back])
         if cancel_first:
             self.request("cancel", lease.job_id)
         self._begin_publish(lease)
         if not cancel_first:
             self.request("cancel", lease.job_id)
+        if over:
+            self._succeed(lease)
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(key=st.integers(0, 1), path=st.integers(0, 1), how=st.sampled_from(["cancel", "end"]))
+    def the_same_again_and_the_first_resumed(self, key: int, path: int, how: str) -> None:
+        """INV-DUP."""
+        before = set(self.model.jobs)
+        self.submit("convert", "default", 1, 1, 0, key, path, [])
+        for id in set(self.model.jobs) - before:
+            if how == "cancel":
+                self.request("cancel", id)
+            else:
+                self.attempt("w0", 1, State.FAILED)
+            self.submit("faces", "night", 0, 1, 0, key, 7, [])
+            self.both(lambda m, id=id: m.resume([id]), lambda s, id=id: self._resume(s, [id], True))  # type: ignore[misc]
 
     @precondition(lambda self: self.leases)
     @rule(number=which, state=st.sampled_from(ENDS), unlease=st.booleans())
@@ -525,18 +581,18 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(36_000 if EXAMPLES else 60)
+@pytest.mark.timeout(36_000 if EXAMPLES else 120)
 def test_sqlite_does_what_the_model_says(folder: Path) -> None:
     def fresh() -> Backend:
         shutil.rmtree(folder)
         folder.mkdir()
         return SqliteBackend(folder / "unjam.db")
 
-    run(fresh, 40)
+    run(fresh, 200)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(36_000 if EXAMPLES else 60)
+@pytest.mark.timeout(36_000 if EXAMPLES else 120)
 def test_postgresql_does_what_the_model_says(postgres_server: Server) -> None:
     PostgresBackend(postgres_server, "model").open().close()
 
@@ -545,4 +601,4 @@ def test_postgresql_does_what_the_model_says(postgres_server: Server) -> None:
         backend.clear()
         return backend
 
-    run(fresh, 20)
+    run(fresh, 30)
