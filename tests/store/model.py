@@ -26,6 +26,8 @@ class ModelJob:
     output_path: str | None
     after: dict[str, bool]
     """Job waited for, and whether that is settled."""
+    inputs: tuple[str, ...]
+    """Those of them whose results it works on."""
     run_at: float
     state: State = State.QUEUED
     phase: Phase | None = None
@@ -321,9 +323,8 @@ class Model:
 
     def remove(self, job_id: str) -> list[str]:
         job = self._get(job_id)
-        if job.state in ACTIVE or any(
-            job_id in other.after and other.state in ACTIVE for other in self.jobs.values()
-        ):
+        needed = any(job_id in one.inputs and one.state in ACTIVE for one in self.jobs.values())
+        if job.state in ACTIVE or needed:
             raise Conflict(job.id)
         del self.jobs[job_id]
         return [job_id]

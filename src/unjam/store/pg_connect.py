@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Generator, Mapping
@@ -40,6 +41,9 @@ _LINK: Mapping[str, Any] = {
 _WANTED_PATH = re.compile(r"search_path\s*=\s*\"?([\w]+)")
 
 T = TypeVar("T")
+
+# It warns of a pipeline that ends with an error: whoever made the call is told that, in our words.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 class Connection(psycopg.Connection[DictRow]):
