@@ -239,6 +239,26 @@ def test_a_stranger_with_a_long_transaction_holds_no_reader(store: Store, postgr
         assert [event.kind for event in store.events_since(0)] == ["submitted"]
 
 
+# -- receipts ---------------------------------------------------------------------------------------------
+def test_a_store_whose_receipt_is_gone_goes_on(store: Store, backend: PostgresBackend) -> None:
+    """A backup was played back, or somebody slept for a month."""
+    store.submit(job("a"))
+    backend.execute("DELETE FROM receipt")
+    store.submit(job("b"))
+    assert [state_of(store, name) for name in ("a", "b")] == [State.QUEUED] * 2
+    assert len([event for event in store.events_since(0) if event.kind == "submitted"]) == 2
+
+
+def test_receipts_of_the_silent_are_removed(store: Store, backend: PostgresBackend) -> None:
+    store.submit(job("a"))
+    backend.execute("UPDATE receipt SET at = at - interval '31 days'")
+    store.shrink()
+    assert backend.execute("SELECT * FROM receipt") == []
+    store.submit(job("b"))
+    store.shrink()
+    assert len(backend.execute("SELECT * FROM receipt")) == 1
+
+
 # -- schema -----------------------------------------------------------------------------------------------
 def test_many_starters_at_once_make_one_schema(backend: PostgresBackend) -> None:
     program = "import sys; from unjam.store import open_store; open_store(sys.argv[1]).close()"

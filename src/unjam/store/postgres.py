@@ -16,7 +16,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from unjam.errors import StoreUnavailable, UsageError
-from unjam.store import pg_migrate
+from unjam.store import pg_migrate, pg_receipt
 from unjam.store.again import Again
 from unjam.store.clock import since_boot
 from unjam.store.database import Params, Row
@@ -61,8 +61,9 @@ class PostgresDatabase:
         self._open = False
         """Inside of a transaction."""
         self._alone = ""
-        self._xid = ""
-        """Its number; none before it has really begun."""
+        self._begun = False
+        """The server knows of it."""
+        self._receipts = pg_receipt.Receipts()
         self._began = (0.0, 0.0)
         """When the transaction began: by the server, and by our own clock."""
         self._course: float | None = None
@@ -118,7 +119,7 @@ class PostgresDatabase:
         if self._clock is not None:
             return self._clock()
         if self._open:
-            if not self._xid:
+            if not self._begun:
                 self._batch([])
             server, ours = self._began
             return server + time.monotonic() - ours
@@ -145,20 +146,18 @@ class PostgresDatabase:
 
     def begin(self, alone: str) -> None:
         """Nothing is sent before the first statement: they make one round trip together."""
-        self._open, self._alone, self._xid = True, alone, ""
+        self._patiently(self._receipts.prepare)
+        self._open, self._alone, self._begun = True, alone, False
         self._soon = []
 
     def commit(self) -> None:
-        if not self._xid and not self._later:
+        if not self._begun and not self._later:
             self._open = False
             return
         try:
-            if not self._xid:
-                self._batch([])  # without its number nobody could be asked what became of it
-        except BaseException:
-            self.rollback()
-            raise
-        try:
+            if not self._begun:
+                self._batch([])  # a beginning is repeated on a new connection, and no commit may be
+            self._later.append(_Statement(pg_receipt.LEAVE, [self._receipts.next()]))
             self._send(b"COMMIT", ())
         except (Again, StoreUnavailable):
             if not self._connection.closed:
@@ -168,6 +167,10 @@ class PostgresDatabase:
             self._find_out()
             for asked in self._soon:
                 self._ask_again(asked)
+        except psycopg.errors.DivisionByZero as error:
+            self.rollback()
+            self._receipts.forget()
+            raise Again(f"the store {self._place.shown} had forgotten us; nothing was changed") from error
         except BaseException:
             self.rollback()
             raise
@@ -179,27 +182,22 @@ class PostgresDatabase:
 
     def _find_out(self) -> None:
         """The connection was lost while the commit was under way: ask the server what became of it. Raises
-        Again when the transaction was rolled back, StoreUnavailable when nobody can tell."""
+        Again when it was not done and never will be, StoreUnavailable when nobody can tell."""
         deadline = time.monotonic() + self._patience
         while True:
-            status = self._patiently(self._status)
-            if status == "committed":
-                return
-            if status != "in progress":
-                raise Again(f"the store {self._place.shown} was away; nothing was changed")
+            try:
+                done = self._patiently(self._receipts.settle)
+            except Again:
+                done = None  # the old connection's process is still at it, and holds the receipt
+            if done is not None:
+                break
             if time.monotonic() >= deadline:
                 raise StoreUnavailable(
                     f"the store {self._place.shown} does not say whether the last change was made"
                 )
-            time.sleep(RETRY_EVERY / 10)  # the server has not noticed yet that the old connection is gone
-
-    def _status(self, connection: Connection) -> str:
-        try:
-            row = connection.execute("SELECT pg_xact_status(%s::xid8) AS status", (self._xid,)).fetchone()
-        except psycopg.errors.InvalidParameterValue:
-            return "unknown"  # a number from the future: this server, a former standby, never had it
-        assert row is not None
-        return str(row["status"])
+            time.sleep(RETRY_EVERY)
+        if not done:
+            raise Again(f"the store {self._place.shown} was away; nothing was changed")
 
     def rollback(self) -> None:
         self._open = False
@@ -271,7 +269,7 @@ class PostgresDatabase:
     def _batch(self, asked: Sequence[_Statement]) -> list[psycopg.Cursor[Any]]:
         """Inside of a transaction, in one round trip: its beginning if it has none, what was left for later,
         and these."""
-        if not self._xid:
+        if not self._begun:
             # Nothing was done yet: a connection that was lost since the last call is made anew.
             return self._patiently(lambda connection: self._begin_with(connection, asked))
         connection, waiting = self._connection, self._later
@@ -288,16 +286,17 @@ class PostgresDatabase:
         lock = [_Statement(b"SELECT pg_advisory_xact_lock(%s)", [key])] if self._alone else []
         before = [_Statement(b"BEGIN", [()]), *lock, *self._later]
         # The time comes last: what was asked may have waited for locks.
-        cursors = _sent(connection, [*before, *asked, _Statement(_BEGUN, [()])])
+        cursors = _sent(connection, [*before, *asked, _Statement(_NOW, [()])])
         row = cursors[-1].fetchone()
         assert row is not None
         self._began = self._follow(row["now"]), time.monotonic()
-        self._xid, self._later = row["xid"], []
+        self._begun, self._later = True, []
         return cursors[len(before) : -1]
 
     # -- care --------------------------------------------------------------------------------------------
     def shrink(self) -> bool:
-        return False  # the server's own autovacuum sees to that
+        self._patiently(pg_receipt.clean)
+        return False  # the server's own autovacuum sees to the rest
 
     def check(self) -> list[str]:
         """PostgreSQL checks its files by itself (checksums, pg_amcheck)."""
@@ -314,7 +313,6 @@ class PostgresDatabase:
 
 
 _NOW = f"SELECT {_CLOCK} AS now".encode()
-_BEGUN = f"SELECT {_CLOCK} AS now, pg_current_xact_id()::text AS xid".encode()
 
 
 @dataclass(frozen=True, slots=True)
