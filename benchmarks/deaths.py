@@ -16,7 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.system import System, machine, running
-from unjam.jobs.model import NewJob, State
+from unjam.jobs.model import NewJob
+from unjam.jobs.states import State
 from unjam.supervise import linux
 
 TTL = 6.0

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.system import ROOT, System, machine, running
-from unjam.jobs.model import ENDED, NewJob, State
+from unjam.jobs.model import NewJob
+from unjam.jobs.states import ENDED, State
 from unjam.media.ffmpeg import find
 
 SOURCE = ROOT / "tests" / "media" / "demo.mp4"

@@ -13,8 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from unjam.jobs.model import AttemptEnd, AttemptState, Capacity, InputFile, Lease, NewBatch, NewJob, State
+from unjam.jobs.machines import Capacity
+from unjam.jobs.model import InputFile, NewBatch, NewJob
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.records import AttemptEnd, Lease
+from unjam.jobs.states import AttemptState, State
 from unjam.store import Store, open_store
 from unjam.store.clock import open_clock
 from unjam.store.database import Params

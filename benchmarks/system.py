@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from unjam.jobs.model import ACTIVE
+from unjam.jobs.states import ACTIVE
 from unjam.settings import Settings, as_environment, load
 from unjam.store import open_store
 from unjam.store.port import JobFilter, Store

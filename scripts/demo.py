@@ -22,7 +22,8 @@ from pathlib import Path
 import av
 import imageio_ffmpeg
 
-from unjam.jobs.model import ENDED, Job, State, UnitState
+from unjam.jobs.model import Job
+from unjam.jobs.states import ENDED, State, UnitState
 from unjam.store import open_store
 from unjam.store.port import Store
 from unjam.supervise.identity import Identity, open_if_same

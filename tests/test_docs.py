@@ -5,7 +5,7 @@ import re
 from tests.helpers import ROOT
 from unjam.client.waits import Cause
 from unjam.jobs.lifecycle import TRANSITIONS
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 
 
 def test_the_drawing_of_a_jobs_life_is_the_table() -> None:

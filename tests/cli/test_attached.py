@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.shell import Shell
 from tests.helpers import process_alive, wait_until
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 
 pytestmark = pytest.mark.slow
 

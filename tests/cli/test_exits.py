@@ -6,8 +6,9 @@ import pytest
 
 from tests.client.world import World
 from unjam.cli.exits import of_jobs
-from unjam.jobs.model import Job, State
+from unjam.jobs.model import Job
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.states import State
 
 
 @pytest.fixture

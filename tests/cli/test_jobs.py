@@ -5,8 +5,8 @@ import pytest
 from tests.client.test_view import JOB
 from tests.client.world import World
 from tests.e2e.shell import Shell
-from unjam.jobs.model import State
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.states import State
 
 
 def submit(terminal: Shell, *args: str) -> str:

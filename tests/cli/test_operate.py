@@ -4,7 +4,7 @@ import sqlite3
 
 from tests.client.world import World
 from tests.e2e.shell import Shell
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 
 
 def test_queues_are_listed_paused_and_opened(terminal: Shell) -> None:

@@ -8,8 +8,9 @@ from tests.client.world import World
 from unjam.client import actions, submit
 from unjam.client.submit import DuplicatePolicy
 from unjam.errors import Conflict, NotFound
-from unjam.jobs.model import State, UnitRecord, UnitState
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.records import UnitRecord
+from unjam.jobs.states import State, UnitState
 
 
 def test_a_job_of_a_dead_worker_is_cancelled_at_once(world: World) -> None:

@@ -12,8 +12,8 @@ from unjam.client.api import Batch, JobHandle, Unjam
 from unjam.client.follow import Follower, wait_for
 from unjam.client.ids import ALPHABET, new_id, resolve
 from unjam.errors import NotFound, UsageError
-from unjam.jobs.model import State
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.states import State
 from unjam.store import open_store
 
 

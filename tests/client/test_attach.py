@@ -2,7 +2,7 @@
 
 from tests.client.world import World
 from unjam.client.attach import RENEW_EVERY, Attachment
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 from unjam.supervise.linux import boottime
 
 

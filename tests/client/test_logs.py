@@ -6,7 +6,8 @@ import pytest
 
 from unjam.client.logs import BLOCK, Chunk, Cursor, read_all, read_from, start_of_tail, tail_start
 from unjam.errors import NotFound, UsageError
-from unjam.jobs.model import AttemptRecord, AttemptState
+from unjam.jobs.records import AttemptRecord
+from unjam.jobs.states import AttemptState
 from unjam.worker.logs import trim
 
 

@@ -9,8 +9,9 @@ import pytest
 from tests.client.world import World
 from unjam.client.submit import DuplicatePolicy, Fate, plan
 from unjam.errors import Duplicate, InputBad, InputMissing, NotFound, NotPermitted, UsageError
-from unjam.jobs.model import JobLimits, State
+from unjam.jobs.model import JobLimits
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.states import State
 
 
 def test_a_file_becomes_one_job_without_a_batch(world: World) -> None:

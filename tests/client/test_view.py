@@ -9,18 +9,10 @@ from tests.client.world import World
 from unjam.client.view import job_view, row_view
 from unjam.client.waits import Surroundings, look_around, next_step
 from unjam.errors import NotFound
-from unjam.jobs.model import (
-    AttemptEnd,
-    AttemptState,
-    JobLimits,
-    Phase,
-    ProgressUpdate,
-    Request,
-    State,
-    UnitRecord,
-    UnitState,
-)
+from unjam.jobs.model import JobLimits
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.records import AttemptEnd, ProgressUpdate, UnitRecord
+from unjam.jobs.states import AttemptState, Phase, Request, State, UnitState
 
 # Scripts rely on these names; more may come, none may go.
 JOB = """

@@ -6,8 +6,11 @@ from typing import Any
 
 from unjam.client.ids import new_id
 from unjam.client.submit import Outcome, Submission, carry_out, plan
-from unjam.jobs.model import AttemptEnd, AttemptState, Capacity, Claim, Job, State, WorkerInfo
+from unjam.jobs.machines import Capacity, WorkerInfo
+from unjam.jobs.model import Job
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.records import AttemptEnd, Claim
+from unjam.jobs.states import AttemptState, State
 from unjam.settings import Settings
 from unjam.store import open_store
 from unjam.supervise.host import host_id

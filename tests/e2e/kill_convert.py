@@ -22,7 +22,7 @@ from tests.e2e.shell import UNJAM, Ledger
 from tests.helpers import DEMO
 from tests.media_room.clips import frames, sound_starts_and_ends
 from tests.torture.census import Census, Proc, name_of, send, take
-from unjam.jobs.model import State, UnitState
+from unjam.jobs.states import State, UnitState
 from unjam.settings import Settings
 from unjam.store import open_store
 from unjam.store.port import JobFilter

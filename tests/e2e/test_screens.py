@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.screen import Screen, parent_of
 from tests.e2e.shell import Shell, pinned
 from tests.helpers import DEMO, process_alive, wait_until
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 from unjam.store.port import JobFilter
 from unjam.supervise.identity import Identity
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from unjam.jobs.batches import batch_summary
 from unjam.jobs.lifecycle import ACTIVE, ENDED
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 
 
 @pytest.mark.parametrize(

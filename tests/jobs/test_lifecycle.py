@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from unjam.jobs.lifecycle import ACTIVE, ENDED, LIVE, RESUMABLE, TRANSITIONS, can, settle
-from unjam.jobs.model import Request, State
+from unjam.jobs.states import Request, State
 
 
 def reachable(start: State) -> set[State]:

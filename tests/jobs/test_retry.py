@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unjam.jobs.lifecycle import can
-from unjam.jobs.model import Budgets, Counters, Request, State
+from unjam.jobs.model import Budgets, Counters
 from unjam.jobs.reasons import FAILURE_CLASS, FailureClass, ReasonCode
 from unjam.jobs.retry import BACKOFF_LONGEST, RESOURCE_TRIES, Blame, Ending, backoff, decide
+from unjam.jobs.states import Request, State
 
 counters = st.builds(
     Counters,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from unjam.errors import OutputExists
-from unjam.jobs.model import StagedOutput
+from unjam.jobs.records import StagedOutput
 from unjam.storage import publish as publishing
 from unjam.storage.publish import StillWritten, already_published, check_sealed, publish
 from unjam.storage.staging import part_path, staged_output

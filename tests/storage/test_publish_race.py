@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unjam.errors import UnjamError
-from unjam.jobs.model import StagedOutput
+from unjam.jobs.records import StagedOutput
 from unjam.storage.publish import publish
 from unjam.storage.staging import staged_output
 

@@ -28,7 +28,9 @@ from tests.store.rig import (
     worker,
 )
 from unjam.errors import Duplicate, LeaseLost, NotFound, StoreUnavailable, UnjamError
-from unjam.jobs.model import Lease, NewBatch, State
+from unjam.jobs.model import NewBatch
+from unjam.jobs.records import Lease
+from unjam.jobs.states import State
 from unjam.store import Store
 from unjam.store.faults import READS, faulty
 from unjam.store.port import Submitted

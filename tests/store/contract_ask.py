@@ -19,8 +19,9 @@ from tests.store.rig import (
 )
 from unjam.errors import Conflict, Duplicate, NotFound
 from unjam.jobs.lifecycle import ACTIVE, ENDED, LIVE, RESUMABLE, can
-from unjam.jobs.model import Counters, NewBatch, Request, State, Terms
+from unjam.jobs.model import Counters, NewBatch, Terms
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.states import Request, State
 from unjam.store import JobFilter, Store
 
 

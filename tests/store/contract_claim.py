@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from tests.store.rig import HOST, PAUSED, TTL, Clock, bring, changes, ending, job, state_of, take, take_one
-from unjam.jobs.model import AttemptState, Claim, Lease, Needs, Phase, Request, State
+from unjam.jobs.model import Needs
+from unjam.jobs.records import Claim, Lease
+from unjam.jobs.states import AttemptState, Phase, Request, State
 from unjam.store import Store
 from unjam.store.claim import AGING, LOOK, PATIENCE
 

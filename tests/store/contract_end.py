@@ -26,16 +26,10 @@ from tests.store.rig import (
     worker,
 )
 from unjam.errors import Conflict, LeaseLost, PastReturn
-from unjam.jobs.model import (
-    ENDED,
-    AttemptState,
-    Counters,
-    Lease,
-    StageRecord,
-    StageState,
-    State,
-)
+from unjam.jobs.model import Counters
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.records import Lease, StageRecord
+from unjam.jobs.states import ENDED, AttemptState, StageState, State
 from unjam.store import Store
 
 

@@ -1,7 +1,8 @@
 """Forgetting: a little at a time, everything of it, and nothing that is needed."""
 
 from tests.store.rig import TTL, Backend, Clock, bring, ending, job, take, unit, worker
-from unjam.jobs.model import NewBatch, State
+from unjam.jobs.model import NewBatch
+from unjam.jobs.states import State
 from unjam.store import JobFilter, Store
 
 OF_A_JOB = (

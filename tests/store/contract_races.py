@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import wait_until
 from tests.store.rig import PAUSED, Backend, job, race, racers, take
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 from unjam.store import JobFilter, Store
 
 JOBS = 200

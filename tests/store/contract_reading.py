@@ -17,7 +17,8 @@ from tests.store.rig import (
     worker,
 )
 from unjam.errors import Conflict, NotFound
-from unjam.jobs.model import NewBatch, State
+from unjam.jobs.model import NewBatch
+from unjam.jobs.states import State
 from unjam.store import JobFilter, Store
 
 

@@ -18,7 +18,8 @@ from tests.store.rig import (
 )
 from unjam.errors import Conflict
 from unjam.jobs.lifecycle import ACTIVE
-from unjam.jobs.model import InputFile, Job, JobLimits, Request, State, Terms, Watcher
+from unjam.jobs.model import InputFile, Job, JobLimits, Terms, Watcher
+from unjam.jobs.states import Request, State
 from unjam.store import Store
 
 

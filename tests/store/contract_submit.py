@@ -18,8 +18,9 @@ from tests.store.rig import (
     unit,
 )
 from unjam.errors import Duplicate, NotFound
-from unjam.jobs.model import Budgets, JobLimits, Needs, NewBatch, OnExists, State
+from unjam.jobs.model import Budgets, JobLimits, Needs, NewBatch
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.states import OnExists, State
 from unjam.store import JobFilter, OnDuplicate, Store, Submitted
 
 

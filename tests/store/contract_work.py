@@ -15,8 +15,9 @@ from tests.store.rig import (
     unit,
 )
 from unjam.errors import Conflict
-from unjam.jobs.model import Claim, Lease, Phase, StageRecord, StageState, State, UnitState
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.records import Claim, Lease, StageRecord
+from unjam.jobs.states import Phase, StageState, State, UnitState
 from unjam.store import Store
 
 

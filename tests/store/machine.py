@@ -10,7 +10,8 @@ from tests.store.model import Host, Model, ModelWorker
 from tests.store.rig import Backend
 from unjam.errors import UnjamError
 from unjam.jobs.lifecycle import ACTIVE, LIVE, TRANSITIONS
-from unjam.jobs.model import Lease, State
+from unjam.jobs.records import Lease
+from unjam.jobs.states import State
 from unjam.store import Store
 
 HOSTS = (Host("host-a", cpu=3, gpu=0), Host("host-b", cpu=2, gpu=1))

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from unjam.errors import Conflict, Duplicate, LeaseLost, NotFound, PastReturn
 from unjam.jobs.lifecycle import ACTIVE, ENDED, LIVE, RESUMABLE, SATISFIED, can, settle
-from unjam.jobs.model import Lease, Phase, Request, State
+from unjam.jobs.records import Lease
+from unjam.jobs.states import Phase, Request, State
 from unjam.store.claim import AGING, PATIENCE
 
 IDLE = (State.QUEUED, State.WAITING, State.PAUSED)

@@ -9,7 +9,8 @@ import time
 
 from tests.store.rig import TTL, ending, job, take
 from unjam.errors import Duplicate
-from unjam.jobs.model import Capacity, State
+from unjam.jobs.machines import Capacity
+from unjam.jobs.states import State
 from unjam.store import Store, open_store
 
 

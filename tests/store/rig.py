@@ -14,25 +14,11 @@ import psycopg
 
 from tests.postgres import Server
 from tests.store.flaky import FlakyDatabase
-from unjam.jobs.model import (
-    Artifact,
-    AttemptEnd,
-    AttemptState,
-    Capacity,
-    Claim,
-    Counters,
-    InputFile,
-    Lease,
-    NewJob,
-    Phase,
-    ProgressUpdate,
-    StagedOutput,
-    State,
-    UnitRecord,
-    UnitState,
-    WorkerInfo,
-)
+from unjam.jobs.machines import Capacity, WorkerInfo
+from unjam.jobs.model import Counters, InputFile, NewJob
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.records import Artifact, AttemptEnd, Claim, Lease, ProgressUpdate, StagedOutput, UnitRecord
+from unjam.jobs.states import AttemptState, Phase, State, UnitState
 from unjam.store import Store, open_store
 from unjam.store.pg_store import PostgresStore
 

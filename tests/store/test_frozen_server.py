@@ -12,7 +12,8 @@ import pytest
 from tests.postgres import Server
 from tests.store.rig import TTL, job, state_of, take_one, unit, worker
 from unjam.errors import StoreUnavailable
-from unjam.jobs.model import Lease, State
+from unjam.jobs.records import Lease
+from unjam.jobs.states import State
 from unjam.store import Store, open_store, pg_connect
 from unjam.store.database import Params
 from unjam.store.pg_store import PostgresStore

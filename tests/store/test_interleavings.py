@@ -27,7 +27,8 @@ from tests.store.rig import (
     unit,
 )
 from unjam.errors import Conflict, Duplicate, LeaseLost, NotFound
-from unjam.jobs.model import Claim, State
+from unjam.jobs.records import Claim
+from unjam.jobs.states import State
 from unjam.store import Store
 from unjam.store.database import Params
 from unjam.store.pg_store import PostgresStore

@@ -38,7 +38,10 @@ from tests.store.rig import (
     worker,
 )
 from unjam.jobs.lifecycle import ACTIVE
-from unjam.jobs.model import Capacity, InputFile, Lease, Needs, Phase, State
+from unjam.jobs.machines import Capacity
+from unjam.jobs.model import InputFile, Needs
+from unjam.jobs.records import Lease
+from unjam.jobs.states import Phase, State
 from unjam.store import Store
 
 EXAMPLES = int(os.environ.get("UNJAM_TEST_EXAMPLES", "0"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.rig import SqliteBackend, job, raw, take
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 from unjam.store import JobFilter, Store
 from unjam.store.queries import names, sql
 

@@ -17,8 +17,8 @@ from tests.postgres import Server
 from tests.store.rig import ROOT, TTL, PostgresBackend, ending, job, state_of, take, take_one
 from unjam.errors import StoreUnavailable, UsageError
 from unjam.jobs.lifecycle import TRANSITIONS
-from unjam.jobs.model import State
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.states import State
 from unjam.settings import Settings
 from unjam.store import JobFilter, Store, open_listener, open_store, pg_migrate
 from unjam.store.pg_connect import connect, place

@@ -9,7 +9,8 @@ import pytest
 
 from tests.postgres import Server
 from tests.store.rig import TTL, ending, job, picture, staged, take, take_one, unit, worker
-from unjam.jobs.model import Claim, State
+from unjam.jobs.records import Claim
+from unjam.jobs.states import State
 from unjam.store import Store, open_store
 from unjam.store.pg_store import PostgresStore
 from unjam.store.postgres import PostgresDatabase

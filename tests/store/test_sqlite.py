@@ -14,7 +14,7 @@ import pytest
 from tests.store.rig import ROOT, SqliteBackend, bring, ending, job, raw, state_of, take_one
 from unjam.errors import DiskFull, StoreUnavailable, UsageError
 from unjam.jobs.lifecycle import TRANSITIONS
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 from unjam.store import JobFilter, open_store
 from unjam.store.sqlite import WAL_KEPT
 

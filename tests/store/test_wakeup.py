@@ -11,7 +11,7 @@ import pytest
 
 from tests.store.rig import PAUSED, TTL, Clock, SqliteBackend, bring, ending, job, take_one, worker
 from unjam.errors import StoreUnavailable
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 from unjam.store.wakeup import LONGEST, REMEMBERED, Listener, Waker
 
 

@@ -25,7 +25,7 @@ from tests.client.world import World
 from tests.supervise.rig import in_subreaper
 from unjam.client.actions import kill_now
 from unjam.client.handover import hand_over
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 from unjam.supervise import kill, linux
 from unjam.supervise.identity import Identity, identity_of, open_if_same
 from unjam.supervise.mark import new_mark

@@ -12,7 +12,8 @@ from pathlib import Path
 from tests.torture import names
 from tests.torture.pipelines import TortureParams, output_content
 from unjam.errors import UsageError
-from unjam.jobs.model import ACTIVE, Budgets, NewJob, State
+from unjam.jobs.model import Budgets, NewJob
+from unjam.jobs.states import ACTIVE, State
 from unjam.settings import Settings, as_environment, load
 from unjam.store import open_store
 from unjam.store.port import JobFilter

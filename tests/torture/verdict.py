@@ -10,8 +10,8 @@ from tests.torture.ledger import Line
 from tests.torture.rig import Rig
 from tests.torture.tally import Tally
 from tests.torture.watch import Watch
-from unjam.jobs.model import ENDED, AttemptState, State
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.states import ENDED, AttemptState, State
 from unjam.worker.garbage import collect
 
 END_LIMIT = 120.0

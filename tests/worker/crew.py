@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers import wait_until
-from unjam.jobs.model import ENDED, InputFile, Job, JobLimits, NewJob, State, WorkerInfo
+from unjam.jobs.machines import WorkerInfo
+from unjam.jobs.model import InputFile, Job, JobLimits, NewJob
+from unjam.jobs.states import ENDED, State
 from unjam.settings import Settings
 from unjam.store import open_store
 from unjam.store.port import Store

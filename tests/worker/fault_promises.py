@@ -12,7 +12,8 @@ from tests.torture.census import name_of
 from tests.worker.crew import Crew
 from tests.worker.fault_recipes import content
 from unjam.jobs.lifecycle import can
-from unjam.jobs.model import AttemptState, Event, State
+from unjam.jobs.records import Event
+from unjam.jobs.states import AttemptState, State
 from unjam.supervise.sweep import marked_processes
 from unjam.worker.garbage import collect
 

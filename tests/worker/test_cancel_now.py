@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.helpers import wait_until
 from tests.worker.crew import crew
 from unjam.client.actions import kill_now
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 from unjam.supervise.faults import VARIABLE
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from tests.helpers import wait_until
 from tests.worker.crew import PYTHON, ROOT, Crew, crew
-from unjam.jobs.model import State
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.states import State
 from unjam.worker.spawn import environment
 
 HOURS = 3600.0

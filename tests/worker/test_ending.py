@@ -1,8 +1,8 @@
 import pytest
 
-from unjam.jobs.model import Request
 from unjam.jobs.reasons import ReasonCode
 from unjam.jobs.retry import Blame
+from unjam.jobs.states import Request
 from unjam.pipelines.runner import EXIT_STOPPED
 from unjam.supervise.values import TreeEnd
 from unjam.worker.ending import Facts, ending_of

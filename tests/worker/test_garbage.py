@@ -8,8 +8,10 @@ from typing import Any, cast
 import pytest
 
 from tests.client.world import World
-from unjam.jobs.model import Claim, Job, State, UnitRecord, UnitState
+from unjam.jobs.model import Job
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.records import Claim, UnitRecord
+from unjam.jobs.states import State, UnitState
 from unjam.store import open_store
 from unjam.store.port import JobFilter, Store
 from unjam.supervise.faults import FaultPoints

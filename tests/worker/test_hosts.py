@@ -26,7 +26,7 @@ from tests.store.rig import (
     worker,
 )
 from tests.worker.crew import Crew, crew
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 from unjam.settings import Settings
 from unjam.store import Store
 from unjam.supervise.identity import Identity, identity_of

@@ -7,8 +7,8 @@ import pytest
 from tests.helpers import wait_until
 from tests.supervise.rig import in_subreaper
 from tests.worker.crew import crew
-from unjam.jobs.model import AttemptState, State
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.states import AttemptState, State
 from unjam.supervise import cgroup
 
 ROOM = 400 << 20

@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers import wait_until
 from tests.worker.crew import crew
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 from unjam.supervise import linux
 
 

@@ -9,7 +9,8 @@ import pytest
 from tests.helpers import wait_until
 from tests.store.rig import PIPELINES, TTL, SqliteBackend, job, room, worker
 from tests.worker.crew import crew
-from unjam.jobs.model import NewBatch, NewJob, State
+from unjam.jobs.model import NewBatch, NewJob
+from unjam.jobs.states import State
 from unjam.settings import Settings
 from unjam.store.port import JobFilter
 from unjam.store.sqlite import SqliteDatabase

@@ -13,8 +13,8 @@ import pytest
 from tests.helpers import process_alive, wait_until
 from tests.postgres import Server
 from tests.worker.crew import Crew, crew
-from unjam.jobs.model import AttemptState, State
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.states import AttemptState, State
 from unjam.store.port import JobFilter
 
 UNITS = "test-units"

@@ -20,9 +20,11 @@ from unjam.jobs.messages import (
     UnitCommitted,
     UnitsDeclared,
 )
-from unjam.jobs.model import Counters, Job, Lease, Needs, NewJob, OnExists, Phase, Request, StageState, State
+from unjam.jobs.model import Counters, Job, Needs, NewJob
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.records import Lease
 from unjam.jobs.retry import Blame
+from unjam.jobs.states import OnExists, Phase, Request, StageState, State
 from unjam.storage import manifest
 from unjam.storage.staging import staged_output
 from unjam.supervise.launch import TreeEnd

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.client.world import World
-from unjam.jobs.model import AttemptEnd, AttemptState, Claim, Phase, StagedOutput, State
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.records import AttemptEnd, Claim, StagedOutput
+from unjam.jobs.states import AttemptState, Phase, State
 from unjam.storage.staging import part_path
 from unjam.supervise.identity import identity_of
 from unjam.supervise.mark import new_mark, set_mark

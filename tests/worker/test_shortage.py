@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers import wait_until
 from tests.worker.crew import Crew, crew
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 from unjam.supervise import linux
 from unjam.supervise.faults import VARIABLE
 from unjam.supervise.identity import Identity

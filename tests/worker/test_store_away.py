@@ -10,7 +10,8 @@ import pytest
 
 from tests.worker.crew import Crew
 from unjam.errors import DiskFull, LeaseLost, StoreUnavailable, UnjamError
-from unjam.jobs.model import Lease, WorkerInfo
+from unjam.jobs.machines import WorkerInfo
+from unjam.jobs.records import Lease
 from unjam.store import open_store
 from unjam.store.port import Store
 from unjam.supervise.faults import FaultPoints

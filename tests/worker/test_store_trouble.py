@@ -10,8 +10,8 @@ import pytest
 
 from tests.helpers import process_alive, wait_until
 from tests.worker.crew import Crew, crew
-from unjam.jobs.model import State
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.states import State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

@@ -11,8 +11,9 @@ import pytest
 from tests.helpers import process_alive, wait_until
 from tests.supervise.frozen_disk import FrozenDisk, frozen_disk
 from tests.worker.crew import RECIPES, Crew, crew
-from unjam.jobs.model import AttemptState, Budgets, State
+from unjam.jobs.model import Budgets
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.states import AttemptState, State
 from unjam.supervise.sweep import marked_processes
 from unjam.worker.attempt import STUCK_SECONDS
 

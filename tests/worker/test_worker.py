@@ -10,8 +10,8 @@ import pytest
 
 from tests.helpers import process_alive, wait_until
 from tests.worker.crew import ROOT, Crew, crew
-from unjam.jobs.model import AttemptState, OnExists, State
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.states import AttemptState, OnExists, State
 from unjam.store.port import JobFilter
 
 UNITS = "test-units"

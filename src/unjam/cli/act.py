@@ -13,7 +13,7 @@ from unjam.cli.output import data, json_line, say
 from unjam.cli.waiting import say_if_nobody_takes
 from unjam.errors import Conflict
 from unjam.jobs.lifecycle import ACTIVE, LIVE
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 
 if TYPE_CHECKING:
     from unjam.client.actions import Changes

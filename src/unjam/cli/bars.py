@@ -12,7 +12,9 @@ from rich.text import Text
 from unjam.cli.display import Artifacts, end_line, progress_text, state_line
 from unjam.cli.output import shortened
 from unjam.jobs.lifecycle import ENDED, LIVE
-from unjam.jobs.model import Event, Job, State
+from unjam.jobs.model import Job
+from unjam.jobs.records import Event
+from unjam.jobs.states import State
 from unjam.measures import show_duration
 from unjam.printable import one_line
 

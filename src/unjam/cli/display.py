@@ -10,8 +10,10 @@ from typing import Protocol
 
 from unjam.cli.output import json_line, paint, say
 from unjam.jobs.lifecycle import ENDED, LIVE
-from unjam.jobs.model import Artifact, Event, Job, State
+from unjam.jobs.model import Job
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.records import Artifact, Event
+from unjam.jobs.states import State
 from unjam.measures import show_duration, show_size
 from unjam.printable import one_line
 

@@ -13,8 +13,9 @@ from unjam.errors import (
     UnjamError,
     UsageError,
 )
-from unjam.jobs.model import Job, State
+from unjam.jobs.model import Job
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.states import State
 
 DONE, FAILED, USAGE, NOT_FOUND, CONFLICT, CANCELLED, LIMIT, NO_STORE, BAD_INPUT, PARTIAL = (
     0,

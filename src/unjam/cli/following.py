@@ -16,8 +16,9 @@ from unjam.client.follow import Follower, paces
 from unjam.client.local import LocalWorker
 from unjam.client.waits import look_around, next_step
 from unjam.jobs.lifecycle import LIVE
-from unjam.jobs.model import Job, Phase, State
+from unjam.jobs.model import Job
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.states import Phase, State
 from unjam.printable import one_line
 from unjam.settings import Settings
 from unjam.store.attachments import ABANDONED

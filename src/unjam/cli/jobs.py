@@ -11,7 +11,8 @@ from unjam.cli.app import App, pass_app
 from unjam.cli.output import data, document, json_line, paint, say, table
 from unjam.errors import NotFound, UsageError
 from unjam.jobs.lifecycle import ACTIVE, ENDED, LIVE
-from unjam.jobs.model import Job, State
+from unjam.jobs.model import Job
+from unjam.jobs.states import State
 from unjam.measures import parse_duration, show_duration, show_size
 from unjam.printable import one_line
 

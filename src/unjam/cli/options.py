@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from unjam.errors import UsageError
-from unjam.jobs.model import Budgets, JobLimits, OnExists
+from unjam.jobs.model import Budgets, JobLimits
+from unjam.jobs.states import OnExists
 from unjam.measures import parse_duration, parse_size
 
 if TYPE_CHECKING:

@@ -11,8 +11,10 @@ from pathlib import Path
 from unjam.client.handover import free_lost
 from unjam.errors import Conflict, NotFound
 from unjam.jobs.lifecycle import ACTIVE, LIVE, RESUMABLE
-from unjam.jobs.model import AttemptRecord, InputFile, Job, JobLimits, State, Terms, Watcher
+from unjam.jobs.model import InputFile, Job, JobLimits, Terms, Watcher
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.records import AttemptRecord
+from unjam.jobs.states import State
 from unjam.settings import Settings
 from unjam.storage.inputs import inspect
 from unjam.store.port import RequestOutcome, Store

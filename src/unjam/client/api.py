@@ -17,8 +17,10 @@ from unjam.client.submit import DuplicatePolicy, Submission, carry_out, plan
 from unjam.client.view import job_view
 from unjam.errors import Duplicate, NotFound
 from unjam.jobs.lifecycle import ENDED
-from unjam.jobs.model import Artifact, Event, Job, JobLimits, OnExists, State
+from unjam.jobs.model import Job, JobLimits
 from unjam.jobs.reasons import Reason
+from unjam.jobs.records import Artifact, Event
+from unjam.jobs.states import OnExists, State
 from unjam.measures import parse_duration, parse_size
 from unjam.settings import Settings, load, sqlite_url
 from unjam.store import open_store

@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 from unjam.jobs.lifecycle import ENDED, LIVE
-from unjam.jobs.model import Event, Job, State
+from unjam.jobs.model import Job
+from unjam.jobs.records import Event
+from unjam.jobs.states import State
 from unjam.store.port import Store
 
 POLL_FIRST = 0.05

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from unjam.client.follow import paces
 from unjam.client.owners import proven_dead
 from unjam.jobs.lifecycle import LIVE
-from unjam.jobs.model import Job, Request, WorkerInfo
+from unjam.jobs.machines import WorkerInfo
+from unjam.jobs.model import Job
+from unjam.jobs.states import Request
 from unjam.settings import Settings
 from unjam.store.port import Store
 from unjam.supervise.host import host_id

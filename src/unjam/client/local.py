@@ -11,7 +11,8 @@ from pathlib import Path
 
 from unjam.client.owners import suitable
 from unjam.jobs.lifecycle import LIVE
-from unjam.jobs.model import Job, State
+from unjam.jobs.model import Job
+from unjam.jobs.states import State
 from unjam.settings import Settings
 from unjam.store.port import JobFilter, Store
 from unjam.supervise.identity import identity_of

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from unjam.errors import NotFound, UsageError
-from unjam.jobs.model import AttemptRecord
+from unjam.jobs.records import AttemptRecord
 
 BLOCK = 1 << 16
 _HOLE = bytes(512)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from unjam.jobs.lifecycle import LIVE
-from unjam.jobs.model import Job, WorkerInfo
+from unjam.jobs.machines import WorkerInfo
+from unjam.jobs.model import Job
 from unjam.supervise.identity import Identity, is_alive
 
 

@@ -15,8 +15,9 @@ from unjam.client.results import job_input
 from unjam.errors import Conflict, Duplicate, NotPermitted, UsageError
 from unjam.jobs.digest import digest_of
 from unjam.jobs.lifecycle import ACTIVE, RESUMABLE
-from unjam.jobs.model import Budgets, Job, JobLimits, NewBatch, NewJob, OnExists, Terms, Watcher
+from unjam.jobs.model import Budgets, Job, JobLimits, NewBatch, NewJob, Terms, Watcher
 from unjam.jobs.reasons import Reason
+from unjam.jobs.states import OnExists
 from unjam.pipelines import registry
 from unjam.pipelines.api import PipelineDef
 from unjam.settings import Settings

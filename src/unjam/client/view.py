@@ -8,8 +8,9 @@ from typing import Any
 
 from unjam.client.waits import Next, Surroundings, look_around, next_step
 from unjam.errors import NotFound
-from unjam.jobs.model import Artifact, AttemptRecord, Event, InputFile, Job, StageRecord, UnitRecord
+from unjam.jobs.model import InputFile, Job
 from unjam.jobs.reasons import Reason
+from unjam.jobs.records import Artifact, AttemptRecord, Event, StageRecord, UnitRecord
 from unjam.store.port import Store
 
 

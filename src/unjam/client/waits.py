@@ -9,8 +9,10 @@ from functools import cached_property
 
 from unjam.client.owners import can_take, live, proven_dead
 from unjam.jobs.lifecycle import ENDED, LIVE
-from unjam.jobs.model import Job, Phase, Request, State, WorkerInfo
+from unjam.jobs.machines import WorkerInfo
+from unjam.jobs.model import Job
 from unjam.jobs.progress import WAITING_FOR
+from unjam.jobs.states import Phase, Request, State
 from unjam.measures import show_duration, show_size
 from unjam.store.attachments import ABANDONED
 from unjam.store.port import JobFilter, Store

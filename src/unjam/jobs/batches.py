@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from unjam.jobs.model import State
+from unjam.jobs.states import State
 
 _DELIVERED = (State.SUCCEEDED, State.SKIPPED)
 # Told of a batch that goes on: the first of these that any job is in.

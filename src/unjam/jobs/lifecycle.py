@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unjam.jobs.model import ACTIVE, ENDED, LIVE, Request, State
+from unjam.jobs.states import ACTIVE, ENDED, LIVE, Request, State
 
 __all__ = ["ACTIVE", "ENDED", "LIVE", "RESUMABLE", "SATISFIED", "TRANSITIONS", "can", "settle"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from unjam.jobs.model import Artifact
+from unjam.jobs.records import Artifact
 
 PREFIX = "job:"
 MANIFEST = "manifest"

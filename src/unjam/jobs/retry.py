@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from unjam.jobs.model import Budgets, Counters, Request, State
+from unjam.jobs.model import Budgets, Counters
 from unjam.jobs.reasons import FAILURE_CLASS, FailureClass, Reason, ReasonCode
+from unjam.jobs.states import Request, State
 
 BACKOFF_FIRST = 2.0
 BACKOFF_LONGEST = 300.0

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from unjam.jobs.digest import digest_of
-from unjam.jobs.model import Artifact, InputFile
+from unjam.jobs.model import InputFile
+from unjam.jobs.records import Artifact
 
 SCHEMA = 1
 SUFFIX = ".unjam.json"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from unjam.errors import Conflict, OutputExists, UnjamError
-from unjam.jobs.model import StagedOutput
+from unjam.jobs.records import StagedOutput
 
 RENAME_NOREPLACE = 1
 AT_FDCWD = -100

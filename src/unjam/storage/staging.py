@@ -42,7 +42,7 @@ def staged_output(
 ) -> dict[str, Any]:
     """Seal `part`: fsync, sha256, and the inode, size and ctime by which the publisher will know it again.
 
-    Returns the fields of `jobs.model.StagedOutput`. `on_bytes` is told the number of bytes hashed since the
+    Returns the fields of `jobs.records.StagedOutput`. `on_bytes` is told the number of bytes hashed since the
     last call.
     """
     import hashlib  # in here: see jobs/digest.py

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from unjam.errors import Conflict
 from unjam.jobs.lifecycle import ACTIVE
-from unjam.jobs.model import Phase, State, UnitRecord
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.records import UnitRecord
+from unjam.jobs.states import Phase, State
 from unjam.store.base import Base, reason_data
 from unjam.store.database import Row
 from unjam.store.port import RequestOutcome

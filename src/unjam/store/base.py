@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from unjam.errors import LeaseLost, NotFound
 from unjam.jobs.lifecycle import LIVE, SATISFIED
-from unjam.jobs.model import Job, Lease, State
+from unjam.jobs.model import Job
 from unjam.jobs.reasons import Reason
+from unjam.jobs.records import Lease
+from unjam.jobs.states import State
 from unjam.store.database import Database, Params, Row
 from unjam.store.port import RequestOutcome
 from unjam.store.rows import job_of

@@ -6,8 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
-from unjam.jobs.model import Capacity, Claim, HeldLease, Lease, Request
+from unjam.jobs.machines import Capacity
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.records import Claim, HeldLease, Lease
+from unjam.jobs.states import Request
 from unjam.store.base import Base
 from unjam.store.database import Row
 from unjam.store.rows import job_of, text_in

@@ -6,19 +6,11 @@ from collections.abc import Sequence
 
 from unjam.errors import Conflict, PastReturn
 from unjam.jobs.lifecycle import can, settle
-from unjam.jobs.model import (
-    ENDED,
-    AttemptEnd,
-    Job,
-    Lease,
-    Phase,
-    Publishing,
-    Request,
-    StagedOutput,
-    State,
-    WorkerInfo,
-)
+from unjam.jobs.machines import WorkerInfo
+from unjam.jobs.model import Job
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.records import AttemptEnd, Lease, Publishing, StagedOutput
+from unjam.jobs.states import ENDED, Phase, Request, State
 from unjam.store.base import Base, reason_data
 from unjam.store.database import Row
 from unjam.store.port import Expired

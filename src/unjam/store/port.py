@@ -12,32 +12,25 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from unjam.jobs.model import (
+from unjam.jobs.machines import Capacity, QueueInfo, WorkerInfo
+from unjam.jobs.model import InputFile, Job, NewBatch, NewJob, Terms, Watcher
+from unjam.jobs.reasons import Reason
+from unjam.jobs.records import (
     Artifact,
     AttemptEnd,
     AttemptRecord,
-    Capacity,
     Claim,
     Event,
     HeldLease,
-    InputFile,
-    Job,
     Lease,
-    NewBatch,
-    NewJob,
     PlanOutcome,
     ProgressUpdate,
     Publishing,
-    QueueInfo,
     StagedOutput,
     StageRecord,
-    State,
-    Terms,
     UnitRecord,
-    Watcher,
-    WorkerInfo,
 )
-from unjam.jobs.reasons import Reason
+from unjam.jobs.states import State
 
 
 class OnDuplicate(StrEnum):

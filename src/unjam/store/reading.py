@@ -5,15 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from unjam.jobs.model import (
-    Artifact,
-    AttemptRecord,
-    Event,
-    Job,
-    StageRecord,
-    State,
-    UnitRecord,
-)
+from unjam.jobs.model import Job
+from unjam.jobs.records import Artifact, AttemptRecord, Event, StageRecord, UnitRecord
+from unjam.jobs.states import State
 from unjam.store.base import Base
 from unjam.store.database import Row
 from unjam.store.port import JobFilter

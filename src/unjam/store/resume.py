@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 
 from unjam.errors import Duplicate
 from unjam.jobs.lifecycle import ACTIVE, LIVE, RESUMABLE
-from unjam.jobs.model import Request, State, Terms, Watcher
+from unjam.jobs.model import Terms, Watcher
+from unjam.jobs.states import Request, State
 from unjam.store.database import Row
 from unjam.store.lanes import Lanes
 from unjam.store.port import RequestOutcome

@@ -1,4 +1,4 @@
-"""Rows of the store to values of `jobs.model` and back."""
+"""Rows of the store to values of `jobs` and back."""
 
 from __future__ import annotations
 
@@ -7,31 +7,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from unjam.jobs.model import (
+from unjam.jobs.machines import WorkerInfo
+from unjam.jobs.model import Budgets, Counters, InputFile, Job, JobLimits, Needs, NewJob
+from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.records import (
     Artifact,
     AttemptEnd,
     AttemptRecord,
-    AttemptState,
-    Budgets,
-    Counters,
     Event,
-    InputFile,
-    Job,
-    JobLimits,
-    Needs,
-    NewJob,
-    OnExists,
-    Phase,
-    Request,
     StagedOutput,
     StageRecord,
-    StageState,
-    State,
     UnitRecord,
-    UnitState,
-    WorkerInfo,
 )
-from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.states import AttemptState, OnExists, Phase, Request, StageState, State, UnitState
 from unjam.store.database import Row
 
 # ASCII only: names of files need not be UTF-8, and their odd bytes (surrogates) survive only as escapes.

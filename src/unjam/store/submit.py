@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from unjam.errors import Duplicate, NotFound
-from unjam.jobs.model import NewBatch, NewJob, State
+from unjam.jobs.model import NewBatch, NewJob
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.states import State
 from unjam.store.base import Base
 from unjam.store.database import NotUnique
 from unjam.store.lanes import Lanes

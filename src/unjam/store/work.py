@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unjam.errors import Conflict
-from unjam.jobs.model import (
-    InputFile,
-    Lease,
-    PlanOutcome,
-    PlanRecord,
-    ProgressUpdate,
-    UnitRecord,
-    UnitState,
-)
+from unjam.jobs.model import InputFile
+from unjam.jobs.records import Lease, PlanOutcome, PlanRecord, ProgressUpdate, UnitRecord
+from unjam.jobs.states import UnitState
 from unjam.store.base import Base
 from unjam.store.database import Row
 from unjam.store.rows import (

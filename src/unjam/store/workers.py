@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from unjam.errors import Conflict, NotFound
-from unjam.jobs.model import QueueInfo, State, WorkerInfo
+from unjam.jobs.machines import QueueInfo, WorkerInfo
+from unjam.jobs.states import State
 from unjam.store.base import Base
 from unjam.store.rows import worker_of, worker_params
 

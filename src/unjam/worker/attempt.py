@@ -7,13 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from unjam.errors import LeaseLost, UnjamError
-from unjam.jobs.model import (
-    Claim,
-    HeldLease,
-    Request,
-)
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.records import Claim, HeldLease
 from unjam.jobs.retry import Blame, Ending
+from unjam.jobs.states import Request
 from unjam.pipelines.runner import explain
 from unjam.supervise.launch import LaunchFailed, LaunchSpec, Started, Stuck, TreeEnd, Usage
 from unjam.supervise.portable import AnyTree

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from unjam.jobs.model import Claim
+from unjam.jobs.records import Claim
 from unjam.store.wakeup import Waker
 from unjam.worker.attempt import AttemptRun
 from unjam.worker.shared import WorkerState, boottime, wait_at_most

@@ -6,9 +6,10 @@ import random
 from dataclasses import replace
 
 from unjam.jobs.messages import Finished
-from unjam.jobs.model import AttemptEnd, AttemptState, Claim, StagedOutput, StageState, State
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.records import AttemptEnd, Claim, StagedOutput
 from unjam.jobs.retry import Decision, Ending, decide
+from unjam.jobs.states import AttemptState, StageState, State
 from unjam.store.port import Store
 from unjam.supervise.launch import TreeEnd
 from unjam.worker import paths

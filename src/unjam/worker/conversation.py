@@ -27,8 +27,10 @@ from unjam.jobs.messages import (
     UnitsDeclared,
     UnitsVoided,
 )
-from unjam.jobs.model import Claim, InputFile, PlanOutcome, Request, UnitRecord, UnitState
+from unjam.jobs.model import InputFile
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.records import Claim, PlanOutcome, UnitRecord
+from unjam.jobs.states import Request, UnitState
 from unjam.store.port import Store
 from unjam.supervise.portable import AnyTree
 from unjam.worker.link import Link

@@ -6,9 +6,9 @@ import signal
 from dataclasses import dataclass
 
 from unjam.jobs.messages import Failed, Finished
-from unjam.jobs.model import AttemptState, Request
 from unjam.jobs.reasons import ReasonCode
 from unjam.jobs.retry import Blame, Ending
+from unjam.jobs.states import AttemptState, Request
 from unjam.measures import show_duration, show_signal, show_size
 from unjam.pipelines.runner import EXIT_STOPPED
 from unjam.supervise.values import TreeEnd

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unjam.errors import Conflict
-from unjam.jobs.model import ENDED, LIVE, Job, State
+from unjam.jobs.model import Job
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.states import ENDED, LIVE, State
 from unjam.settings import Settings
 from unjam.storage.staging import parts_in
 from unjam.store.port import JobFilter, Store

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from unjam.jobs.model import State, WorkerInfo
+from unjam.jobs.machines import WorkerInfo
+from unjam.jobs.states import State
 from unjam.pipelines import registry
 from unjam.settings import Settings
 from unjam.store import open_listener, open_store, queries

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from unjam.jobs.model import Claim
+from unjam.jobs.records import Claim
 from unjam.pipelines import registry
 from unjam.supervise.launch import LaunchSpec
 from unjam.supervise.limits import Limits

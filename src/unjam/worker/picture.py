@@ -7,9 +7,10 @@ from typing import Any
 
 from unjam.jobs import stall
 from unjam.jobs.messages import Progress, StageEnded, StageStarted, UnitCommitted, UnitsDeclared
-from unjam.jobs.model import Lease, Phase, ProgressUpdate, StageRecord, StageState, UnitRecord, UnitState
 from unjam.jobs.progress import WAITING_FOR, JobProgress
+from unjam.jobs.records import Lease, ProgressUpdate, StageRecord, UnitRecord
 from unjam.jobs.stall import StallClock, StallLimits, Verdict
+from unjam.jobs.states import Phase, StageState, UnitState
 
 VERIFYING = frozenset({"verify", "seal"})
 """Stages shown as the phase `verifying`."""

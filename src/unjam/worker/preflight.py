@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unjam.errors import DiskFull, InputMissing, NotPermitted, OutputExists
-from unjam.jobs.model import Artifact, Job, OnExists
+from unjam.jobs.model import Job
+from unjam.jobs.records import Artifact
+from unjam.jobs.states import OnExists
 from unjam.measures import show_size
 from unjam.storage import manifest
 from unjam.storage.inputs import inspect, refuse

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 
 from unjam.errors import OutputExists, UnjamError
-from unjam.jobs.model import Artifact, AttemptEnd, Job, Lease, OnExists, Request, StagedOutput
+from unjam.jobs.model import Job
 from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.records import Artifact, AttemptEnd, Lease, StagedOutput
 from unjam.jobs.retry import Blame, Ending
+from unjam.jobs.states import OnExists, Request
 from unjam.storage import publish as files
 from unjam.worker.shared import WorkerState
 from unjam.worker.threads import in_thread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from unjam.jobs.model import WorkerInfo
+from unjam.jobs.machines import WorkerInfo
 from unjam.store.port import Store
 from unjam.worker.recovery import Recovery, is_gone, reap_expired, recover
 from unjam.worker.shared import WorkerState

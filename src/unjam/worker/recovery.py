@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unjam.errors import Conflict, LeaseLost, NotPermitted, PastReturn, UnjamError
-from unjam.jobs.model import AttemptEnd, AttemptState, State, WorkerInfo
+from unjam.jobs.machines import WorkerInfo
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.jobs.records import AttemptEnd
 from unjam.jobs.retry import Blame, Ending, decide
+from unjam.jobs.states import AttemptState, State
 from unjam.settings import Settings
 from unjam.storage import publish as files
 from unjam.store.port import Expired, Store

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from unjam.errors import NotFound
-from unjam.jobs.model import HeldLease
+from unjam.jobs.records import HeldLease
 from unjam.store.port import Store
 from unjam.worker.shared import WorkerState, boottime, wait_at_most
 from unjam.worker.storeline import AWAY

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from unjam.errors import InputBad, InputMissing
 from unjam.jobs import results
-from unjam.jobs.model import Artifact, InputFile
+from unjam.jobs.model import InputFile
+from unjam.jobs.records import Artifact
 from unjam.storage.manifest import sha256_of
 from unjam.store.port import Store
 

@@ -12,7 +12,8 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from unjam.jobs.model import Capacity, Lease, WorkerInfo
+from unjam.jobs.machines import Capacity, WorkerInfo
+from unjam.jobs.records import Lease
 from unjam.printable import one_line
 from unjam.settings import Settings
 from unjam.supervise.faults import FaultPoints

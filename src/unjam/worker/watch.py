@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 
 from unjam.errors import LeaseLost
-from unjam.jobs.model import Lease
+from unjam.jobs.records import Lease
 from unjam.store.port import Store
 from unjam.supervise.launch import Started
 from unjam.worker.logs import keep_in_bounds
