@@ -102,12 +102,9 @@ def test_a_start_that_fails_for_want_of_them_is_no_fault_of_the_job(
             (faults / "claimed").unlink()
             wait_until(lambda: "no new job for 5 s" in c.log(), 20)
             wait_until(lambda: all(c.job(job_id).state is not State.RUNNING for job_id in ids), 20)
-            given_back = [job_id for job_id in ids if c.job(job_id).state is State.QUEUED]
-            assert given_back
-            for job_id in given_back:
-                reason = c.job(job_id).reason
-                assert reason is not None
-                assert "could not be started just now" in reason.message
+            # By its event: on a busy machine it may have found a guardian that had become free meanwhile.
+            told = [event.data.get("message", "") for event in c.store.events_since(0) if event.job_id in ids]
+            assert any("could not be started just now" in message for message in told), told
         all_done_once(c, ids)
         assert len(c.workers()) == 1
         assert "Traceback" not in c.log()
