@@ -123,6 +123,24 @@ def test_an_idle_guardian_that_is_killed_or_frozen_costs_nothing_but_time(
     run(scenario)
 
 
+def test_the_sweep_after_a_killed_guardian_spares_the_idle_ones(tmp_path: Path) -> None:
+    """What it counts as killed is what that one left, and no guardian that waits for its next attempt."""
+
+    async def scenario() -> None:
+        async with launcher(keep_guardians=1) as one:
+            tree = await one.launch(spec(tmp_path, "sleep"))
+            idle = await _ended(one, spec(tmp_path))
+            tree.go(math.inf)
+            attempt = (await tree.started()).pid
+            os.kill(tree.identity.pid, signal.SIGKILL)
+            end = await tree.done()
+            tree.channel.close()
+            assert end.guardian_died and end.killed <= 1, f"only {attempt} was left"
+            assert await _ended(one, spec(tmp_path)) == idle
+
+    run(scenario)
+
+
 def test_an_idle_guardian_leaves_after_a_while_and_is_reaped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -306,6 +306,7 @@ class Launcher:
         for tree in list(self._trees):
             tree.drain()
         known = {zygote.pid for zygote in self._zygotes.values()} | {tree.pid for tree in self._trees}
+        known |= self._pool.pids()
         return [pid for pid in listed if pid not in known and self._is_ours(pid)]
 
     def _is_ours(self, pid: int) -> bool:
