@@ -47,6 +47,7 @@ def test_a_chain_of_results_is_done_in_order(shell: Shell) -> None:
         "name": "x.done", "uri": str(shell.cwd / "two/x.done"), "source": f"job:{second}/x.done",
         "size_bytes": None, "mtime": None, "media": None,
     }  # fmt: skip
+    assert f"input     job:{second}/x.done\n" in shell.quick("show", third).out, "no size that nobody knows"
     work(shell)
     [source] = shell.show(third)["inputs"]
     assert source["size_bytes"] == (shell.cwd / "two/x.done").stat().st_size > 0

@@ -230,8 +230,9 @@ def _show_job(view: dict[str, Any]) -> None:
     for name, value in view["params"].items():
         if value is not None:
             data(f"  {'param':<10}{name} = {one_line(str(value))}")
-    for source in view["inputs"]:
-        data(f"  {'input':<10}{one_line(source['uri'])} ({show_size(source['size_bytes'] or 0)})")
+    for file in view["inputs"]:
+        size = "" if file["size_bytes"] is None else f" ({show_size(file['size_bytes'])})"
+        data(f"  {'input':<10}{one_line(file['source'] or file['uri'])}{size}")
     for stage in view["stages"]:
         units = (
             f", units {stage['units']['done']}/{stage['units']['total']}" if stage["units"]["total"] else ""
