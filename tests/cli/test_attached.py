@@ -200,19 +200,25 @@ def test_who_takes_a_job_over_is_not_paused_by_the_death_of_the_run_before(termi
     worker.communicate(timeout=20)
 
 
-def test_a_run_whose_job_was_taken_over_leaves_it_alone(terminal: Shell) -> None:
-    """Two terminals: the one that resumed it last decides."""
-    worker = terminal.start("worker", stderr=subprocess.PIPE)
-    wait_until(lambda: _workers(terminal), 20, "the worker")
+@pytest.mark.parametrize("worker_of", ["another", "the run"])
+def test_a_run_whose_job_was_taken_over_leaves_it_alone(terminal: Shell, worker_of: str) -> None:
+    """Two terminals: the one that resumed it last decides, also when the first one's worker runs it."""
+    worker = terminal.start("worker", stderr=subprocess.PIPE) if worker_of == "another" else None
+    wait_until(lambda: worker is None or _workers(terminal), 20, "the worker")
     first = Running(terminal, "while test ! -e go; do sleep 0.1; done")
     first.job_pid()
     assert "is running" in terminal.run("resume", "@last", "--detach").err
     first.process.send_signal(signal.SIGINT)
     code, _, err = first.end()
     assert (code, "taken over by somebody else and goes on" in err) == (130, True), err
+    assert ("runs 1 job of others: it ends after them" in err) == (worker is None), err
+    assert "go on with the same command" not in err
     with terminal.store() as store:
-        assert [job.requested for job in store.get_many(store.resolve("j"))] == [None]
+        jobs = store.get_many(store.resolve("j"))
+        assert [(job.state, job.requested) for job in jobs] == [(State.RUNNING, None)]
     terminal.file("go")
     assert terminal.run("wait", "@last").code == 0
-    worker.send_signal(signal.SIGTERM)
-    worker.communicate(timeout=20)
+    if worker is not None:
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=20)
+    wait_until(lambda: not _workers(terminal), 15, "the worker to end")

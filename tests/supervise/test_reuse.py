@@ -131,11 +131,12 @@ def test_the_sweep_after_a_killed_guardian_spares_the_idle_ones(tmp_path: Path) 
             tree = await one.launch(spec(tmp_path, "sleep"))
             idle = await _ended(one, spec(tmp_path))
             tree.go(math.inf)
-            attempt = (await tree.started()).pid
+            await tree.started()
             os.kill(tree.identity.pid, signal.SIGKILL)
             end = await tree.done()
             tree.channel.close()
-            assert end.guardian_died and end.killed <= 1, f"only {attempt} was left"
+            assert end.guardian_died
+            assert end.killed <= 1  # its attempt
             assert await _ended(one, spec(tmp_path)) == idle
 
     run(scenario)

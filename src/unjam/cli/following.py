@@ -28,6 +28,7 @@ WHY_AFTER = 3.0
 """Seconds without any running job after which it is said why they wait."""
 PAUSE_LIMIT = 20.0
 """Seconds beyond the grace after which a pause that was asked for is no longer waited for."""
+_READER_GONE = "the reader of this run's output went away"
 
 
 def run_attached(
@@ -56,7 +57,7 @@ def run_attached(
         display = make_display(store.artifacts, as_json=as_json, quiet=quiet)
         at_end.callback(display.close)
         attachment.add(own)
-        at_end.callback(local.stop, own)
+        at_end.callback(lambda: local.stop(attachment.held()))
         try:
             session = _Session(store, job_ids, own, cursor, display, attachment, local)
             session.follow(signals)
@@ -64,18 +65,20 @@ def run_attached(
                 session.interrupted(signals, settings.grace + PAUSE_LIMIT)
         except BrokenPipeError:
             # Whoever read the events is gone, like a closed terminal: the jobs must not be left to nobody.
-            _pause(store, own, "the reader of this run's output went away")
-            local.stop(own)
+            held = attachment.held()
+            _pause(store, [job_id for job_id in own if job_id in held], _READER_GONE)
+            local.stop(held)
             attachment.close()
             raise
         # Detached only after the end or the pause: until then the death of this process, by kill -9 or by an
         # error, pauses the jobs.
-        if left := local.stop(own):
-            display.line(f"{_jobs(left)} of others still run on the worker started here: it ends after them")
+        held = attachment.held()  # what somebody took over goes on, on the worker that has it
+        if left := local.stop(held):
+            display.line(f"the worker started here still runs {_jobs(left)} of others: it ends after them")
         attachment.close()
         jobs = [session.follower.jobs[job_id] for job_id in job_ids if job_id in session.follower.jobs]
     if signals.pressed:
-        _say_how_to_go_on([job for job in jobs if job.id not in guests])
+        _say_how_to_go_on([job for job in jobs if job.id in held])
         return signals.exit_code
     return finish(store, jobs, as_json=as_json, refused=refused)
 
@@ -183,7 +186,7 @@ class _Session:
             if len(signals.pressed) > 1:
                 self._display.line("killing what still runs; finished units are kept")
                 kill_now(self._store, [job.id for job in self._own_running()])
-                self._local.kill()
+                self._local.kill(self._attachment.held())
                 self._wait_paused(signals, 3.0)
                 return
             if time.monotonic() >= end:

@@ -100,16 +100,18 @@ class LocalWorker:
         Jobs of others than `own` that it runs are not torn from it: it takes no more, and ends after them.
         Returns how many those are.
         """
-        if self._keeper is None or self._keeper.poll() is not None:
-            self._signal_and_wait(0.0)
-            return 0
-        others = sum(job.id not in own for job in self._runs(self._keeper.pid))
-        if others:
+        others = self._others(own)
+        if others and self._keeper is not None:
             self._keeper.send_signal(LET_GO)
             self._keeper = None
         else:
             self._signal_and_wait(self._settings.grace + STOP_LIMIT)
         return others
+
+    def _others(self, own: Collection[str]) -> int:
+        if self._keeper is None or self._keeper.poll() is not None:
+            return 0
+        return sum(job.id not in own for job in self._runs(self._keeper.pid))
 
     def _runs(self, keeper_pid: int) -> list[Job]:
         """What the worker below this keeper runs."""
@@ -122,8 +124,11 @@ class LocalWorker:
         jobs = [self._store.list_jobs(JobFilter(worker_id=worker_id)) for worker_id in mine]
         return [job for found in jobs for job in found]
 
-    def kill(self) -> None:
-        """End our worker at once: at the second signal it kills its attempts instead of waiting for them."""
+    def kill(self, own: Collection[str]) -> None:
+        """End our worker at once: at the second signal it kills its attempts instead of waiting for them.
+        Not one that runs jobs of others than `own`: that is left to `stop`."""
+        if self._others(own):
+            return
         if self._keeper is not None and self._keeper.poll() is None:
             # Another signal than the next one: two TERMs on their way at once would be merged into one.
             self._keeper.send_signal(signal.SIGINT)
