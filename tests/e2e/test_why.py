@@ -169,7 +169,16 @@ def test_what_a_running_job_comes_to(place: Place) -> None:
         holder = place.running(token="scanner")
         waiter = place.running(token="scanner")
         place.says(waiter, "work", "token", f"waiting for scanner, held by {holder}")
-        place.shell.quick("cancel", holder, waiter, limited)
+        place.shell.quick("cancel", limited)
+        third = place.running(token="scanner")
+        place.says(third, "work", "token", f"waiting for scanner, held by {holder}")
+        place.shell.quick("cancel", holder)
+        waiting = {waiter, third}
+        wait_until(lambda: {j for j in waiting if place.show(j)["next"]["cause"] == "token"} < waiting, 15)
+        [left] = [job for job in waiting if place.show(job)["next"]["cause"] == "token"]
+        [now] = waiting - {left}
+        place.says(left, "work", "token", f"waiting for scanner, held by {now}")
+        place.shell.quick("cancel", waiter, third)
         deaf = place.running(deaf=True)
         place.shell.quick("pause", deaf)
         place.says(deaf, "pause", "pausing", "paused at the next finished unit, or after the grace")

@@ -186,16 +186,20 @@ class Conversation:
 
     async def _take_token(self, name: str) -> Message:
         if name not in self._tokens:
-            owner = self._state.tokens.owner(name)
-            self._picture.hold(f"{name}, held by {owner}" if owner else name)
             try:
-                fd = await self._state.tokens.take(name, self._claim.job.id, lambda: not self._gone)
+                fd = await self._state.tokens.take(name, self._claim.job.id, lambda: self._waits_for(name))
             finally:
                 self._picture.hold(None)
             if fd is None:
                 return Refused(ReasonCode.INTERRUPTED, f"ended while it waited for {name}")
             self._tokens[name] = fd
         return Ack()
+
+    def _waits_for(self, name: str) -> bool:
+        """Asked at each try: who has the token may be another one by now. False: nobody waits any more."""
+        owner = self._state.tokens.owner(name)
+        self._picture.hold(f"{name}, held by {owner}" if owner else name)
+        return not self._gone
 
     async def _fenced(self, work: Callable[[Store], T]) -> T | Refused:
         """A write for the attempt. A refusal is its answer; a lost lease ends it (INV-FENCE).

@@ -89,8 +89,8 @@ class Picture:
 
     def hold(self, what: str | None) -> None:
         """The attempt waits for something of the machine (a token): not a stall."""
+        self.changed |= what != self._held
         self._held = what
-        self.changed = True
 
     # -- fed by the guardian --------------------------------------------------------------------------------
     def used(self, *, cpu_seconds: float, rss_bytes: int, processes: int, now: float) -> None:

@@ -26,11 +26,11 @@ class Tokens:
             while wanted():
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.ftruncate(fd, 0)
-                    os.pwrite(fd, owner.encode(), 0)
-                    return fd
                 except BlockingIOError:
                     await asyncio.sleep(RETRY_EVERY)
+                else:
+                    _sign(fd, owner)
+                    return fd
             os.close(fd)
             return None
         except BaseException:
@@ -47,3 +47,11 @@ class Tokens:
     @staticmethod
     def give_back(fd: int) -> None:
         os.close(fd)
+
+
+def _sign(fd: int, owner: str) -> None:
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, owner.encode(), 0)
+    except OSError:
+        return  # a full disk: the lock is ours all the same, only its holder cannot be named
