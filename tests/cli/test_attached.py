@@ -216,9 +216,18 @@ def test_a_run_whose_job_was_taken_over_leaves_it_alone(terminal: Shell, worker_
     with terminal.store() as store:
         jobs = store.get_many(store.resolve("j"))
         assert [(job.state, job.requested) for job in jobs] == [(State.RUNNING, None)]
+    logs = terminal.settings.log_root
+    assert terminal.run("gc").code == 0
+    assert len(list(logs.glob("worker-attached-*"))) == (worker is None), "a living worker writes to it"
     terminal.file("go")
     assert terminal.run("wait", "@last").code == 0
     if worker is not None:
         worker.send_signal(signal.SIGTERM)
         worker.communicate(timeout=20)
     wait_until(lambda: not _workers(terminal), 15, "the worker to end")
+
+    def tidy() -> bool:
+        terminal.run("gc")
+        return not list(logs.glob("worker-attached-*"))
+
+    wait_until(tidy, 15, "the log to go once its keeper has ended")

@@ -72,12 +72,12 @@ class LocalWorker:
     def _start(self, now: float) -> None:
         logs = self._settings.log_root
         logs.mkdir(parents=True, exist_ok=True)
-        self._log = logs / f"worker-attached-{os.getpid()}.log"
+        born = logs / f"worker-attached-{os.getpid()}.log"
         parent = os.pidfd_open(os.getpid()) if hasattr(os, "pidfd_open") else None
         if parent is not None:
             os.set_inheritable(parent, True)
         try:
-            with open(self._log, "ab") as log:
+            with open(born, "ab") as log:
                 self._keeper = subprocess.Popen(
                     keeper_argv(worker_argv(slots=self._slots), restart=True, parent_fd=parent),
                     stdin=subprocess.DEVNULL,
@@ -92,6 +92,8 @@ class LocalWorker:
         finally:
             if parent is not None:
                 os.close(parent)
+        # By the number of the one who writes it: that may outlive this process, and `gc` asks for it.
+        self._log = born.rename(logs / f"worker-attached-{self._keeper.pid}.log")
         self._started = now
 
     def stop(self, own: Collection[str]) -> int:

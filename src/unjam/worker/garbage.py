@@ -19,7 +19,7 @@ from unjam.store.port import JobFilter, Store
 from unjam.worker.paths import remove
 
 ATTACHED_LOG = re.compile(r"worker-attached-(\d+)\.log")
-"""What a `run` calls the log of its own worker, by its process number."""
+"""What a `run` calls the log of its own worker, by the number of its keeper."""
 PAGE = 500
 DAY = 86400.0
 KEEPS_UNITS = frozenset(set(State) - {State.SUCCEEDED, State.SKIPPED})
@@ -142,7 +142,7 @@ def _remove_empty(store: Store, work_root: Path) -> None:
 
 
 def _left_by_a_run(log: Path) -> bool:
-    """Is this the log of a worker whose `run` was killed? It removes the log of a worker that ended well."""
+    """Is this the log of a worker that is gone? Its `run` removes the log of one that ended well."""
     match = ATTACHED_LOG.fullmatch(log.name)
     if match is None:
         return False
