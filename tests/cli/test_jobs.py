@@ -153,6 +153,10 @@ def test_retry_takes_along_what_failed_because_of_it(terminal: Shell) -> None:
     shown = terminal.quick("show", second, "--json").json
     assert shown["reason"]["code"] == "dependency_failed"
     assert first in shown["reason"]["message"]
+    said = terminal.quick("resume", second, "--detach")
+    assert said.code == 4
+    assert f"cannot go on: job {first}, which it waits for, is failed. Resume that one" in said.err
+    assert state(terminal, second) is State.FAILED
     said = terminal.quick("retry", first, "--detach")
     assert f"and with it {second}: failed because of it before" in said.err
     assert state(terminal, second) is State.WAITING

@@ -194,7 +194,7 @@ def _go_on(
         watcher = None if options["detach"] else attachment.watcher
         outcomes = act(store, _resolved(store, idents), who(), watcher)
         for outcome in outcomes:
-            _say_goes_on(outcome, as_json=options["as_json"])
+            _say_goes_on(store, outcome, as_json=options["as_json"])
             if outcome.state in LIVE and changes != Changes():
                 say(f"{outcome.job_id} runs: its limits stay until it is paused and resumed")
         going = [o.job_id for o in outcomes if o.state in ACTIVE]
@@ -216,8 +216,13 @@ def _go_on(
         )
 
 
-def _say_goes_on(outcome: RequestOutcome, *, as_json: bool) -> None:
-    if outcome.state not in ACTIVE:
+def _say_goes_on(store: Store, outcome: RequestOutcome, *, as_json: bool) -> None:
+    if outcome.changed and outcome.state is State.FAILED:
+        # Resumed, and failed again at once: what it waits for has failed.
+        job = store.get(outcome.job_id)
+        why = job.reason.message if job is not None and job.reason is not None else "it waits for another job"
+        say(f"{outcome.job_id} cannot go on: {why}. Resume that one, if it is still there: this goes with it")
+    elif outcome.state not in ACTIVE:
         say(f"{outcome.job_id} is {outcome.state}: nothing to go on with")
     elif not as_json:
         say(f"{outcome.job_id} {'goes on' if outcome.changed else f'is {outcome.state}'}")
