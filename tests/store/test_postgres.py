@@ -259,6 +259,16 @@ def test_receipts_of_the_silent_are_removed(store: Store, backend: PostgresBacke
     assert len(backend.execute("SELECT * FROM receipt")) == 1
 
 
+def test_a_client_that_ends_leaves_no_receipt(store: Store, backend: PostgresBackend) -> None:
+    store.submit(job("a"))
+    before = backend.execute("SELECT token FROM receipt")
+    short = open_store(backend.url)
+    short.submit(job("b"))
+    assert len(backend.execute("SELECT token FROM receipt")) == len(before) + 1
+    short.close()
+    assert backend.execute("SELECT token FROM receipt") == before
+
+
 # -- schema -----------------------------------------------------------------------------------------------
 def test_many_starters_at_once_make_one_schema(backend: PostgresBackend) -> None:
     program = "import sys; from unjam.store import open_store; open_store(sys.argv[1]).close()"

@@ -50,6 +50,13 @@ class Receipts:
         """The row is gone: the next `prepare` makes another."""
         self._token = ""
 
+    def leave(self, connection: Connection) -> None:
+        """Remove the row of a client that ends: a thousand short commands leave none. Whatever it sent that
+        was never answered can no longer be done. Raises psycopg.Error."""
+        if self._token:
+            connection.execute(b"DELETE FROM receipt WHERE token = %s", (self._token,))
+            self.forget()
+
     def next(self) -> dict[str, object]:
         """The parameters of LEAVE for the transaction that is about to be committed."""
         self._number += 1

@@ -27,6 +27,8 @@ from unjam.store.queries import sql
 PATIENCE = 10.0
 """Seconds that a call waits for a server that went away; a restart takes one or two."""
 RETRY_EVERY = 0.1
+GOODBYE = 2.0
+"""Seconds that a client which ends waits for the server to remove its receipt."""
 JUMP = 2.0
 """Seconds by which the server's clock may differ from its course before it counts as set."""
 _CLOCK = "extract(epoch FROM clock_timestamp())::double precision"
@@ -309,6 +311,12 @@ class PostgresDatabase:
         )
 
     def close(self) -> None:
+        if not self._connection.closed:
+            self._connection.silence = GOODBYE
+            try:
+                self._receipts.leave(self._connection)
+            except psycopg.Error:
+                pass  # the server is going away: the row goes in KEPT_DAYS
         self._connection.close()
 
 
