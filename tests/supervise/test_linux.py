@@ -1,6 +1,7 @@
 """The few system calls and /proc readings."""
 
 import os
+import resource
 import subprocess
 from pathlib import Path
 
@@ -76,5 +77,14 @@ def test_dying_with_a_parent_that_is_already_dead_ends_at_once() -> None:
             linux.die_with(pidfd)
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 125
+
+    in_subreaper(check)
+
+
+def test_without_descriptors_a_namespace_is_not_left_and_nothing_is_raised() -> None:
+    def check() -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        assert linux.leave_new_pid_namespace() is False
 
     in_subreaper(check)

@@ -99,7 +99,10 @@ def unshare(flags: int) -> None:
 def leave_new_pid_namespace() -> bool:
     """After unshare(CLONE_NEWPID): the next child is born in our own namespace again. Needed before the next
     unshare, which is refused while the two differ. False where the system does not let us."""
-    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False  # no descriptor left: a guardian must still say how its attempt ended
     try:
         return bool(_libc.setns(own, CLONE_NEWPID) == 0)
     finally:
