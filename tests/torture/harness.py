@@ -190,7 +190,9 @@ class Harness:
         self.tally.stops[victim.role] += 1
         look.send(victim, signal.SIGSTOP)
         try:
-            if victim.role == "guardian" and self.rng.random() < 0.5:
+            # One just forked is still below the process that will leave it to the worker.
+            adopted = victim.role == "guardian" and census.procs[victim.parent].role == "worker"
+            if adopted and self.rng.random() < 0.5:
                 return self._striker.above_stopped(victim, census)
             lease_over = float(LEASE_TTL) + float(GRACE) + 1.0
             seconds = (
