@@ -12,6 +12,7 @@ from unjam.jobs.model import Job
 from unjam.jobs.reasons import ReasonCode
 from unjam.jobs.records import Claim, UnitRecord
 from unjam.jobs.states import State, UnitState
+from unjam.settings import Settings
 from unjam.store import open_store
 from unjam.store.port import JobFilter, Store
 from unjam.supervise.faults import FaultPoints
@@ -149,21 +150,34 @@ def test_a_worker_forgets_by_itself_what_is_old_and_only_that(tmp_path: Path) ->
     waiting = world.submit_one(world.ask("b.mov", output_dir="out"))
     strange = work_dir(world.settings, "jstrange", 1)
     strange.mkdir(parents=True)
-    settings = replace(world.settings, keep_finished_days=0.0)
-
-    async def tidied() -> int:
-        line = StoreLine(lambda: open_store(settings.store), "test")
-        await line.start()
-        state = WorkerState(
-            id="w1", host="here", settings=settings, slots=1, line=line, chores=line,
-            launcher=cast(Any, None), tokens=Tokens(tmp_path / "tokens"), faults=FaultPoints(None),
-        )  # fmt: skip
-        forgotten = await tidy(state)
-        await line.close()
-        return forgotten
-
-    assert asyncio.run(tidied()) == 1
+    assert asyncio.run(_tidied(replace(world.settings, keep_finished_days=0.0))) == 1
     assert world.store.get(claim.job.id) is None
     assert not unit.exists()
     assert strange.is_dir()
     assert world.job(waiting.id).state is State.QUEUED
+
+
+def test_a_log_folder_that_cannot_be_asked_ends_no_worker(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a stale mount, every look at it is an error."""
+    world = World(tmp_path)
+    claim = _claimed(world, "a.mov")
+    world.end(claim, State.FAILED, ReasonCode.CRASHED)
+    settings = replace(world.settings, keep_finished_days=0.0, log_root=Path("/" + "x" * 300))
+    assert asyncio.run(_tidied(settings)) == 1
+    assert "could not be removed (" in capsys.readouterr().err
+    assert world.store.get(claim.job.id) is None
+
+
+async def _tidied(settings: Settings) -> int:
+    """What `tidy` tells of one round of a worker."""
+    line = StoreLine(lambda: open_store(settings.store), "test")
+    await line.start()
+    state = WorkerState(
+        id="w1", host="here", settings=settings, slots=1, line=line, chores=line,
+        launcher=cast(Any, None), tokens=Tokens(settings.home / "tokens"), faults=FaultPoints(None),
+    )  # fmt: skip
+    forgotten = await tidy(state)
+    await line.close()
+    return forgotten

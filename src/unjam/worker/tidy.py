@@ -38,6 +38,6 @@ async def tidy(state: WorkerState) -> int:
             continue
     except AWAY:
         return forgotten  # the renewals say it; the next round goes on
-    except TimeoutError:
-        state.say("the files of forgotten jobs could not be removed in time; `unjam gc` does it")
+    except OSError as error:  # a mount that is stale or does not answer (TimeoutError): no reason to end
+        state.say(f"the files of forgotten jobs could not be removed ({error}); `unjam gc` tries again")
     return forgotten
