@@ -132,10 +132,8 @@ def retry(
 
     Raises Conflict when none of the jobs is in a state that can be tried again, or when a unit is unknown.
     """
-    wanted = RESUMABLE - {State.PAUSED} if only_failed else RESUMABLE
+    wanted = RESUMABLE - {State.PAUSED, State.CANCELLED} if only_failed else RESUMABLE
     jobs = [job for job in store.get_many(job_ids) if job.state in wanted]
-    if only_failed:
-        jobs = [job for job in jobs if job.state is not State.CANCELLED]
     if not jobs:
         states = ", ".join(sorted({job.state for job in store.get_many(job_ids)})) or "gone"
         raise Conflict(f"nothing to try again: {states}; finished work is done anew by `unjam run --force`")

@@ -15,8 +15,6 @@ from unjam.jobs.reasons import Reason, ReasonCode
 
 OWN_SUFFIX = ".unjam.json"
 """Ends the name of a manifest beside an output."""
-OWN_PREFIX = ".unjam-"
-"""Begins the name of a staged file."""
 _NOT_YET = ("s3://", "gs://", "http://", "https://")
 
 
