@@ -5,6 +5,7 @@ import pytest
 from tests.client.test_view import JOB
 from tests.client.world import World
 from tests.e2e.shell import Shell
+from tests.store.rig import ending, staged
 from unjam.jobs.reasons import ReasonCode
 from unjam.jobs.states import State
 
@@ -169,6 +170,19 @@ def test_acting_on_what_is_over_is_a_conflict(terminal: Shell) -> None:
     said = terminal.quick("pause", job_id)
     assert said.code == 4
     assert "cannot be paused any more" in said.out
+
+
+@pytest.mark.parametrize("verb", ["pause", "cancel"])
+def test_a_job_that_publishes_is_past_both(terminal: Shell, verb: str) -> None:
+    """Told so; "running" with exit code 0 would let a script wait for a pause that never comes."""
+    world = World(terminal.home.parent)
+    job_id = submit(terminal)
+    claim = world.claim(world.worker())
+    assert world.store.begin_publish(claim.lease, [staged()], ending(State.SUCCEEDED, claim))
+    said = terminal.quick(verb, job_id)
+    assert said.code == 4
+    assert said.out.startswith(f"{job_id} is publishing: it ends by itself, and cannot be {verb}")
+    world.store.close()
 
 
 def test_retry_of_a_cancelled_job_and_of_none_that_failed(terminal: Shell) -> None:

@@ -1,13 +1,15 @@
 """Acting on jobs where no worker is left to act, or where a word was mistyped."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.client.world import World
 from unjam.client import actions, submit
 from unjam.client.submit import DuplicatePolicy
-from unjam.errors import Conflict, NotFound
+from unjam.errors import Conflict, Duplicate, NotFound
 from unjam.jobs.reasons import ReasonCode
 from unjam.jobs.records import UnitRecord
 from unjam.jobs.states import State, UnitState
@@ -47,6 +49,42 @@ def test_a_mistyped_unit_costs_no_finished_one(world: World) -> None:
     assert [unit.name for unit in world.store.units(claim.job.id)] == ["s0"]
     actions.retry(world.store, [claim.job.id], by="a test", units=["s0"])
     assert world.store.units(claim.job.id) == []
+
+
+@pytest.mark.parametrize("how", [{"fresh": True}, {"units": ["s0"]}], ids=["fresh", "unit"])
+def test_a_retry_that_is_refused_keeps_units_and_files(world: World, how: dict[str, Any]) -> None:
+    """INV-KEEP."""
+    made = failed_with_a_unit(world, uri := world.root / "s0.mkv")
+    uri.write_bytes(b"made in hours")
+    rival = world.submit_one(world.ask("a.mov", output_dir="out", force=True))
+    with pytest.raises(Duplicate) as told:
+        actions.retry(world.store, [made], by="a test", **how)
+    assert told.value.job_id == rival.id
+    assert [unit.name for unit in world.store.units(made)] == ["s0"]
+    assert uri.read_bytes() == b"made in hours"
+    world.store.request_cancel([rival.id], by="a test")
+    actions.retry(world.store, [made], by="a test", **how)
+    assert world.job(made).state is State.QUEUED
+    assert world.store.units(made) == []
+    assert not uri.exists()
+
+
+def test_a_file_that_cannot_be_removed_holds_no_retry(world: World) -> None:
+    made = failed_with_a_unit(world, uri := world.root / "a folder, which unlink refuses")
+    uri.mkdir()
+    actions.retry(world.store, [made], by="a test", fresh=True)
+    assert world.job(made).state is State.QUEUED
+    assert world.store.units(made) == []
+
+
+def failed_with_a_unit(world: World, uri: Path) -> str:
+    world.file("a.mov")
+    world.submit(world.ask("a.mov", output_dir="out"))
+    claim = world.claim(world.worker())
+    world.store.put_plan(claim.lease, "encode", "digest", {}, host="here")
+    world.store.commit_unit(claim.lease, UnitRecord("encode", "s0", UnitState.COMMITTED, 1.0, uri=str(uri)))
+    world.end(claim, State.FAILED, ReasonCode.CRASHED)
+    return claim.job.id
 
 
 def test_a_job_that_does_not_end_is_not_superseded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

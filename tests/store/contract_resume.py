@@ -12,12 +12,14 @@ from tests.store.rig import (
     changes,
     ending,
     job,
+    picture,
     state_of,
     take,
     take_one,
+    unit,
 )
-from unjam.errors import Conflict
-from unjam.jobs.lifecycle import ACTIVE
+from unjam.errors import Conflict, Duplicate
+from unjam.jobs.lifecycle import ACTIVE, LIVE
 from unjam.jobs.model import InputFile, Job, JobLimits, Terms, Watcher
 from unjam.jobs.states import Request, State
 from unjam.store import Store
@@ -96,6 +98,60 @@ def test_a_refused_resume_leaves_no_lane_behind(store: Store) -> None:
         store.resume(["b", "a"], by="ann", fresh_budgets=False, terms={"b": new, "a": new})
     store.resume(["b"], by="ann", fresh_budgets=False, terms={"b": new})
     assert take_one(store).job.id == "b"
+
+
+# -- units forgotten -------------------------------------------------------------------------------------
+def failed_with_units(store: Store, id: str, **fields: object) -> None:
+    store.submit(job(id, **fields))
+    claim = take_one(store)
+    for name in ("0000", "0001", "0002"):
+        store.commit_unit(claim.lease, unit(name))
+    store.save_progress([picture(claim.lease)])
+    store.end(claim.lease, ending(State.FAILED, claim))
+
+
+def unit_names(store: Store, id: str) -> list[str]:
+    return [unit.name for unit in store.units(id)]
+
+
+def test_terms_forget_units_of_what_goes_on(store: Store) -> None:
+    failed_with_units(store, "a")
+    failed_with_units(store, "b")
+    terms = {"a": Terms(redo=("0001",)), "b": Terms(fresh=True)}
+    one, all_of_them = store.resume(["a", "b"], by="ann", fresh_budgets=True, terms=terms)
+    assert [unit.uri for unit in one.dropped] == ["/units/0001"]
+    assert [unit.name for unit in all_of_them.dropped] == ["0000", "0001", "0002"]
+    assert (unit_names(store, "a"), unit_names(store, "b")) == (["0000", "0002"], [])
+    assert "units_dropped" in kinds(store, "a")
+    assert get(store, "a").progress == 0.0
+
+
+def test_who_is_refused_keeps_all_units(store: Store) -> None:
+    """INV-KEEP."""
+    failed_with_units(store, "a")
+    failed_with_units(store, "b", dedupe_key="k")
+    store.submit(job("rival", dedupe_key="k"))
+    fresh = Terms(fresh=True)
+    with pytest.raises(Duplicate):
+        store.resume(["a", "b"], by="ann", fresh_budgets=True, terms={"a": fresh, "b": fresh})
+    assert len(unit_names(store, "a")) == len(unit_names(store, "b")) == 3
+    assert (state_of(store, "a"), state_of(store, "b")) == (State.FAILED, State.FAILED)
+
+
+@pytest.mark.parametrize("name", EVERY_STATE)
+def test_units_are_forgotten_only_of_what_goes_on_and_does_not_run(store: Store, name: str) -> None:
+    lease = bring(store, name)
+    before = state_of(store)
+    if lease is not None:
+        store.commit_unit(lease, unit())
+    if before in LIVE:
+        with pytest.raises(Conflict, match="when it does not run"):
+            store.resume(["job-1"], by="ann", fresh_budgets=True, terms={"job-1": Terms(fresh=True)})
+        assert unit_names(store, "job-1") == ["0001"]
+        assert state_of(store) is before
+    else:
+        (outcome,) = store.resume(["job-1"], by="ann", fresh_budgets=True, terms={"job-1": Terms(fresh=True)})
+        assert outcome.dropped == ()
 
 
 # -- what failed along with it ---------------------------------------------------------------------------

@@ -152,13 +152,15 @@ def _told(outcomes: Sequence[RequestOutcome], wanted: set[State], word: str, *, 
     for outcome in outcomes:
         if as_json:
             json_line({"id": outcome.job_id, "state": outcome.state, "changed": outcome.changed})
+        elif outcome.publishing:
+            data(f"{outcome.job_id} is publishing: it ends by itself, and cannot be {word} any more")
         elif outcome.changed and outcome.state in LIVE:
             data(f"{outcome.job_id} {outcome.state}: {word} when its processes are gone")
         elif outcome.changed or outcome.state in wanted:
             data(f"{outcome.job_id} {outcome.state}")
         else:
             data(f"{outcome.job_id} is {outcome.state} and cannot be {word} any more")
-    if any(o.changed or o.state in wanted for o in outcomes):
+    if any(o.changed or (o.state in wanted and not o.publishing) for o in outcomes):
         return 0
     raise Conflict(f"nothing was {word}")
 

@@ -6,14 +6,13 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from unjam.client.handover import free_lost
 from unjam.errors import Conflict, NotFound
 from unjam.jobs.lifecycle import ACTIVE, LIVE, RESUMABLE
 from unjam.jobs.model import InputFile, Job, JobLimits, Terms, Watcher
 from unjam.jobs.reasons import Reason, ReasonCode
-from unjam.jobs.records import AttemptRecord
+from unjam.jobs.records import AttemptRecord, UnitRecord
 from unjam.jobs.states import State
 from unjam.settings import Settings
 from unjam.storage.inputs import inspect
@@ -106,14 +105,7 @@ def resume(
 
     `changes` hold for all that does not run: an attempt keeps what it began with.
     """
-    terms = {
-        job.id: Terms(
-            inputs=fresh_inputs(job) if job.state in RESUMABLE else None,
-            limits=None if changes is None else changes.limits(job.spec.limits),
-            priority=None if changes is None else changes.priority,
-        )
-        for job in store.get_many(job_ids)
-    }
+    terms = _terms(store, job_ids, changes)
     return store.resume(job_ids, by=by, fresh_budgets=fresh_budgets, terms=terms, watcher=watcher)
 
 
@@ -128,7 +120,7 @@ def retry(
     changes: Changes | None = None,
     watcher: Watcher | None = None,
 ) -> list[RequestOutcome]:
-    """Like resume, with fresh budgets. `fresh` forgets all finished units first, `units` only these.
+    """Like resume, with fresh budgets. `fresh` forgets all finished units, `units` only these.
 
     Raises Conflict when none of the jobs is in a state that can be tried again, or when a unit is unknown.
     """
@@ -140,11 +132,16 @@ def retry(
     if units is not None:
         for job in jobs:
             _refuse_unknown(store, job, units)
-    if fresh or units is not None:
-        for job in jobs:
-            _drop(store, job, None if fresh else units)
     ids = [job.id for job in jobs]
-    return resume(store, ids, by=by, fresh_budgets=True, changes=changes, watcher=watcher)
+    terms = {
+        job_id: replace(new, fresh=fresh, redo=tuple(units or ()))
+        for job_id, new in _terms(store, ids, changes).items()
+    }
+    outcomes = store.resume(ids, by=by, fresh_budgets=True, terms=terms, watcher=watcher)
+    # Only now: a resume that is refused keeps the units, and they need their files (INV-KEEP).
+    for outcome in outcomes:
+        _unlink(outcome.dropped)
+    return outcomes
 
 
 def remove(store: Store, settings: Settings, job_ids: Sequence[str]) -> list[str]:
@@ -176,7 +173,21 @@ def _refuse_unknown(store: Store, job: Job, units: Sequence[str]) -> None:
         )
 
 
-def _drop(store: Store, job: Job, units: Sequence[str] | None) -> None:
-    for unit in store.drop_units(job.id, units=units):
+def _terms(store: Store, job_ids: Sequence[str], changes: Changes | None) -> dict[str, Terms]:
+    return {
+        job.id: Terms(
+            inputs=fresh_inputs(job) if job.state in RESUMABLE else None,
+            limits=None if changes is None else changes.limits(job.spec.limits),
+            priority=None if changes is None else changes.priority,
+        )
+        for job in store.get_many(job_ids)
+    }
+
+
+def _unlink(dropped: Sequence[UnitRecord]) -> None:
+    for unit in dropped:
         if unit.uri is not None and "://" not in unit.uri:
-            Path(unit.uri).unlink(missing_ok=True)
+            try:
+                os.unlink(unit.uri)
+            except OSError:
+                continue  # nothing counts on it any more: `unjam gc` removes a file without a row

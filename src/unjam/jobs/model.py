@@ -96,6 +96,10 @@ class Terms:
     """What is known of the inputs now (size, mtime)."""
     limits: JobLimits | None = None
     priority: int | None = None
+    fresh: bool = False
+    """Every finished unit is forgotten."""
+    redo: tuple[str, ...] = ()
+    """These finished units are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)

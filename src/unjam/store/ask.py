@@ -12,7 +12,7 @@ from unjam.jobs.states import Phase, State
 from unjam.store.base import Base, reason_data
 from unjam.store.database import Row
 from unjam.store.port import RequestOutcome
-from unjam.store.rows import reason_params, unit_of
+from unjam.store.rows import reason_params
 
 PRUNE = 100
 """Jobs that are forgotten in one transaction: with 50 units each a lock of some ten milliseconds."""
@@ -38,8 +38,8 @@ class Asking(Base):
             self._move(hot, State.CANCELLED, reason, by, now, "cancelled")
             self._settle_dependants([(hot["id"], State.CANCELLED)], now)
             return RequestOutcome(hot["id"], State.CANCELLED, changed=True)
-        if state is not State.RUNNING or hot["phase"] == Phase.PUBLISHING:
-            return RequestOutcome(hot["id"], state, changed=False)
+        if state is not State.RUNNING or _publishes(hot):
+            return RequestOutcome(hot["id"], state, changed=False, publishing=_publishes(hot))
         asked = {"seq": hot["seq"], **reason_params(reason, "request")}
         self._db.later("request_cancel", asked)
         self._event(
@@ -67,8 +67,8 @@ class Asking(Base):
         if state in (State.QUEUED, State.WAITING):
             self._move(hot, State.PAUSED, reason, by, now, "paused")
             return RequestOutcome(hot["id"], State.PAUSED, changed=True)
-        if state is not State.RUNNING or hot["phase"] == Phase.PUBLISHING or hot["requested"] is not None:
-            return RequestOutcome(hot["id"], state, changed=False)
+        if state is not State.RUNNING or _publishes(hot) or hot["requested"] is not None:
+            return RequestOutcome(hot["id"], state, changed=False, publishing=_publishes(hot))
         self._db.later("request_pause", {"seq": hot["seq"], **reason_params(reason, "request")})
         data = reason_data(reason, by=by)
         self._event(hot["seq"], "pause_requested", now, attempt=hot["fence"], data=data)
@@ -87,22 +87,7 @@ class Asking(Base):
     # -- forget ------------------------------------------------------------------------------------------
     def drop_units(self, job_id: str, *, units: Sequence[str] | None = None) -> list[UnitRecord]:
         with self._db.write():
-            hot = self._hot(job_id)
-            if hot["phase"] is not None or hot["state"] == State.CANCELLING:
-                raise Conflict(
-                    f"job {job_id} is {hot['state']}: its units can be dropped when it does not run"
-                )
-            key = {"job_seq": hot["seq"]}
-            if units is None:
-                rows = list(self._db.all("drop_units", key))
-            else:
-                rows = [row for name in units for row in self._db.all("drop_unit", {**key, "name": name})]
-            dropped = [unit_of(row) for row in rows]
-            self._db.later("reset_progress", {"job_seq": hot["seq"]})
-            if dropped:
-                data = {"units": len(dropped)}
-                self._event(hot["seq"], "units_dropped", self.now(), data=data)
-            return dropped
+            return self._drop_units(self._hot(job_id), units)
 
     def remove(self, job_ids: Sequence[str]) -> list[str]:
         with self._db.write():
@@ -144,3 +129,7 @@ class Asking(Base):
             batches = {row["batch_seq"] for row in rows if row["batch_seq"] is not None}
             self._db.many("delete_batch", [(seq,) for seq in sorted(batches)])
         return removed
+
+
+def _publishes(hot: Row) -> bool:
+    return bool(hot["phase"] == Phase.PUBLISHING)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from unjam.errors import LeaseLost, NotFound
+from unjam.errors import Conflict, LeaseLost, NotFound
 from unjam.jobs.lifecycle import LIVE, SATISFIED
 from unjam.jobs.model import Job
 from unjam.jobs.reasons import Reason
-from unjam.jobs.records import Lease
+from unjam.jobs.records import Lease, UnitRecord
 from unjam.jobs.states import State
 from unjam.store.database import Database, Params, Row
 from unjam.store.port import RequestOutcome
-from unjam.store.rows import job_of
+from unjam.store.rows import job_of, unit_of
 from unjam.store.wakeup import Waker
 
 
@@ -80,6 +80,22 @@ class Base:
         row = self._db.one("get_spec", {"job_seq": job_seq})
         assert row is not None  # the job's row is locked, so its detail is there
         self._db.later("put_spec", {"job_seq": job_seq, "spec": change(row["spec"])})
+
+    def _drop_units(self, hot: Row, names: Sequence[str] | None) -> list[UnitRecord]:
+        """Forget units (all, or by name) of a locked job that is not live."""
+        if State(hot["state"]) in LIVE:
+            raise Conflict(
+                f"job {hot['id']} is {hot['state']}: its units can be dropped when it does not run"
+            )
+        key = {"job_seq": hot["seq"]}
+        if names is None:
+            rows = list(self._db.all("drop_units", key))
+        else:
+            rows = [row for name in names for row in self._db.all("drop_unit", {**key, "name": name})]
+        self._db.later("reset_progress", key)
+        if rows:
+            self._event(hot["seq"], "units_dropped", self.now(), data={"units": len(rows)})
+        return [unit_of(row) for row in rows]
 
     # -- history -----------------------------------------------------------------------------------------
     def _event(

@@ -86,6 +86,10 @@ class RequestOutcome:
     changed: bool
     revived: tuple[str, ...] = ()
     """Of a resumed job: those that had failed because of it and wait for it again."""
+    dropped: tuple[UnitRecord, ...] = ()
+    """Of a resumed job: the units that its terms forgot, so that their files can go."""
+    publishing: bool = False
+    """Too late to be cancelled or paused: it is past the point of no return, and ends by itself."""
 
 
 class Store(Protocol):
@@ -214,8 +218,9 @@ class Store(Protocol):
     ) -> list[RequestOutcome]:
         """Paused, failed or cancelled jobs become queued (waiting) with their units, and what failed because
         of them waits again. Of a live job a pause that was asked for is withdrawn. `terms` hold for what is
-        not live. All of them are attached to `watcher` from now on, or to nobody. Raises Duplicate when the
-        output name or the dedupe key meanwhile belongs to another active job."""
+        not live, and forget units only of what goes on (INV-KEEP); of a live job that raises Conflict. All of
+        them are attached to `watcher` from now on, or to nobody. Raises Duplicate when the output name or the
+        dedupe key meanwhile belongs to another active job."""
 
     def drop_units(self, job_id: str, *, units: Sequence[str] | None = None) -> list[UnitRecord]:
         """Forget units (all, or by name) of a job that is not live; returns what was dropped so files can

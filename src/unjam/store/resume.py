@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from unjam.errors import Duplicate
 from unjam.jobs.lifecycle import ACTIVE, LIVE, RESUMABLE
 from unjam.jobs.model import Terms, Watcher
+from unjam.jobs.records import UnitRecord
 from unjam.jobs.states import Request, State
 from unjam.store.database import Row
 from unjam.store.lanes import Lanes
@@ -66,10 +67,11 @@ class Resuming(Lanes):
             outcome = self._resume(hot, asked)
             if row["id"] in revived:
                 outcome = replace(outcome, changed=True)
-            done[row["id"]] = outcome
-            revived.update(outcome.revived)
             if row["id"] in terms:
                 self._set_terms(row["id"], terms[row["id"]], asked)
+                outcome = replace(outcome, dropped=self._forget(outcome, terms[row["id"]]))
+            done[row["id"]] = outcome
+            revived.update(outcome.revived)
             if outcome.state in ACTIVE:
                 self._take_over(hot["seq"], watcher, asked.now)
         for job_id in revived - set(done):
@@ -143,6 +145,12 @@ class Resuming(Lanes):
         self._db.later("set_terms", {"seq": job.seq, "lane_id": lane, "memory_bytes": memory})
         data = {"by": asked.by, "limits": asdict(limits), "priority": priority}
         self._event(job.seq, "terms_changed", asked.now, data=data)
+
+    def _forget(self, outcome: RequestOutcome, terms: Terms) -> tuple[UnitRecord, ...]:
+        """INV-KEEP: who is refused keeps them, as does what fails again at once."""
+        if outcome.state not in ACTIVE or not (terms.fresh or terms.redo):
+            return ()
+        return tuple(self._drop_units(self._hot(outcome.job_id), None if terms.fresh else terms.redo))
 
     def _take_over(self, job_seq: int, watcher: Watcher | None, now: float) -> None:
         """The job is the watcher's from now on, or nobody's: the attachment of a run that was killed a moment
