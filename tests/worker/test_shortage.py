@@ -1,9 +1,10 @@
 """A machine that runs out of descriptors: no job pays for it, nothing spins, and it goes on by itself."""
 
+import json
 import os
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.helpers import wait_until
 from tests.worker.crew import Crew, crew
 from unjam.jobs.states import State
+from unjam.storage import manifest
 from unjam.supervise import linux
 from unjam.supervise.faults import VARIABLE
 from unjam.supervise.identity import Identity
@@ -79,6 +81,44 @@ def test_nothing_is_claimed_that_could_not_be_started(tmp_path: Path) -> None:
         (c.home / "ledger.go").touch()
         assert c.wait(held).state is State.SUCCEEDED
         assert len(c.store.attempts(held)) == 1
+
+
+def test_after_a_shortage_nobody_waits_for_a_publication_or_a_hash(tmp_path: Path) -> None:
+    """Both may take minutes; neither says whether the machine has room again."""
+    faults, output = tmp_path / "faults", tmp_path / "out" / "old.txt"
+    faults.mkdir()
+    output.parent.mkdir()
+    params = {"ledger": str(tmp_path / "other"), "count": 1}
+    with crew(tmp_path, slots=4) as c, ExitStack() as held:
+        c.start(env={VARIABLE: str(faults)})
+        ended = faults / "tree_gone@ended"
+        ended.touch()
+        held.callback(lambda: ended.unlink())
+        c.submit("test-note", id="ended")
+        wait_until(lambda: list(faults.glob("tree_gone@ended.at.*")), 20)
+        wait_until(lambda: linux.children(worker_of(c)) == zygotes_of(c), 20, "no idle guardian")
+        a_pipe_with_a_manifest(output, params)
+        hashed = c.submit("test-units", params, output=output)
+        wait_until(lambda: c.job(hashed).state is State.RUNNING, 20)
+        with open(output, "wb", buffering=0) as pipe:
+            pipe.write(bytes(1 << 20))
+            with descriptors_left(zygotes_of(c), 0):
+                ids = [c.submit("test-note") for _ in range(2)]
+                wait_until(lambda: "no new job for 5 s" in c.log(), 20)
+            for job_id in ids:
+                c.wait(job_id, State.SUCCEEDED, timeout=20)
+            assert {c.job(busy).state for busy in ("ended", hashed)} == {State.RUNNING}
+
+
+def a_pipe_with_a_manifest(output: Path, params: dict[str, object]) -> None:
+    """As if this work had made it and somebody had touched it since: its hash lasts as long as we want."""
+    os.mkfifo(output)
+    body = {
+        "schema": manifest.SCHEMA,
+        "work": manifest.work_digest("test-units", 1, (), params),
+        "outputs": [{"name": output.name, "size_bytes": 0, "mtime_ns": 1, "sha256": "another"}],
+    }
+    manifest.manifest_path(output).write_text(json.dumps(body))
 
 
 @pytest.mark.parametrize(

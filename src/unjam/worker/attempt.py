@@ -51,6 +51,9 @@ class AttemptRun:
         self.picture = Picture(now=boottime(), stall_after=self.job.spec.limits.stall_after)
         self.talk: Conversation | None = None
         self._tree: AnyTree | None = None
+        self.unborn = True
+        """Its guardian has not said hello: what its start takes of the machine is still to be taken."""
+        self._hashing = False
         self._lost = False
         self._closing = Closing(state, claim, self.picture)
         self.log_path = ""
@@ -70,6 +73,11 @@ class AttemptRun:
         return self._tree is not None
 
     @property
+    def starting(self) -> bool:
+        """Is it being started, or about to be? Not while it hashes old outputs, which takes minutes."""
+        return self.unborn and not self._hashing
+
+    @property
     def label(self) -> str:
         return label_of(self.claim)
 
@@ -84,6 +92,7 @@ class AttemptRun:
         try:
             await self.state.faults.reach("claimed", self.job.id)
             go = await self._preflight()
+            self._hashing = False
             if go is not None:
                 await self._attempt(go)
         except LeaseLost as error:
@@ -112,6 +121,7 @@ class AttemptRun:
         def on_block() -> None:
             # Outputs that were touched are hashed again, and a film takes minutes: that is no dead mount.
             pulse.beat()
+            self._hashing = True
             self._refuse_unwanted()
 
         try:
@@ -169,6 +179,7 @@ class AttemptRun:
                 Ending(explain(cause).code, f"could not be started: {error}", Blame.JOB)
             )
             return
+        self.unborn = False
         await self.state.faults.reach("hello", self.job.id)
         talk = await self._begin(tree, spec)
         end = await self._until_gone(tree, talk)

@@ -42,13 +42,14 @@ class Claims:
     def _room(self) -> int:
         """How many attempts the machine lets us start now."""
         state = self._state
-        starting = sum(not run.started for run in state.running.values())
+        unborn = sum(run.unborn for run in state.running.values())
         if boottime() < state.claims_held_until:
             return 0
-        room = room_for_attempts(starting)
+        room = room_for_attempts(unborn)
         if state.claims_held_until:
-            return min(room, int(starting == 0))  # one to try it, not all of them
-        if starting == 0 and (room == 0) is not self._told_short:
+            # One to try it, not all of them. What publishes or hashes for minutes is no try.
+            return min(room, int(not any(run.starting for run in state.running.values())))
+        if unborn == 0 and (room == 0) is not self._told_short:
             self._told_short = room == 0
             state.say(descriptors() if self._told_short else "there are file descriptors again")
         return room
