@@ -90,6 +90,21 @@ class Server:
             for process in asleep:
                 process.resume()
 
+    @contextmanager
+    def out_of_reach(self) -> Iterator[None]:
+        """Every connection is cut and none can be made, while the server runs on."""
+        [door] = self.socket.glob(".s.PGSQL.*[0-9]")
+        with psycopg.connect(self.url(), autocommit=True) as inside:
+            door.rename(self.socket / "moved")
+            try:
+                inside.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+                )
+                yield
+            finally:
+                (self.socket / "moved").rename(door)
+
     def close(self) -> None:
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder)

@@ -14,13 +14,13 @@ import pytest
 
 from tests.helpers import wait_until
 from tests.postgres import Server
-from tests.store.rig import ROOT, TTL, PostgresBackend, ending, job, state_of, take, take_one
+from tests.store.rig import ROOT, TTL, Clock, PostgresBackend, ending, job, state_of, take, take_one
 from unjam.errors import StoreUnavailable, UsageError
 from unjam.jobs.lifecycle import TRANSITIONS
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.jobs.states import State
 from unjam.settings import Settings
-from unjam.store import JobFilter, Store, open_listener, open_store, pg_migrate
+from unjam.store import JobFilter, Store, open_listener, open_store, pg_migrate, postgres
 from unjam.store.pg_connect import connect, place
 from unjam.store.pg_store import PostgresStore
 from unjam.store.postgres import PostgresDatabase, statement
@@ -98,21 +98,53 @@ def test_a_server_that_is_away_is_told_and_the_same_store_goes_on(tmp_path: Path
         server.close()
 
 
-def test_nothing_is_reaped_for_one_ttl_after_a_lost_connection(
-    store: Store, backend: PostgresBackend, tmp_path: Path
+@pytest.mark.parametrize("how", ["restarted", "unreachable"])
+def test_nothing_is_reaped_for_one_ttl_after_an_outage(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """INV-ONCE: leases that ran out while nobody could renew them say nothing about their owners."""
+    clock, settings = Clock(), Settings(home=tmp_path, lease_ttl=TTL)
+    server = Server()
+    try:
+        server.start()
+        store = open_store(server.url(), clock=clock, patience=0.5)
+        clock.advance(TTL)
+        store.submit(job())
+        take_one(store)
+        clock.advance(TTL + 1)
+        if how == "restarted":
+            # However short that was for us.
+            monkeypatch.setattr(postgres, "OUTAGE", 600.0)
+            server.stop()
+            server.start()
+        else:
+            monkeypatch.setattr(postgres, "OUTAGE", 0.4)
+            with server.out_of_reach(), pytest.raises(StoreUnavailable):
+                store.expired()
+        assert [one.job.id for one in store.expired()] == ["job-1"]
+        assert not reap_expired(store, settings, "host-b")
+        clock.advance(TTL - 1)
+        assert not reap_expired(store, settings, "host-b")
+        clock.advance(1)
+        assert reap_expired(store, settings, "host-b").requeued == ["job-1"]
+        store.close()
+    finally:
+        server.close()
+
+
+def test_a_link_that_flaps_keeps_no_worker_from_reaping(
+    store: Store, backend: PostgresBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-LOST: a worker whose link breaks more often than a lease lasts still frees what others lost."""
+    monkeypatch.setattr(postgres, "OUTAGE", 600.0)  # on a machine however busy
     clock, settings = backend.clock, Settings(home=tmp_path, lease_ttl=TTL)
     clock.advance(TTL)
     store.submit(job())
     take_one(store)
-    clock.advance(TTL + 1)
-    cut_all(backend)
-    assert [one.job.id for one in store.expired()] == ["job-1"]
-    assert not reap_expired(store, settings, "host-b")
-    clock.advance(TTL - 1)
-    assert not reap_expired(store, settings, "host-b")
-    clock.advance(1)
+    for _ in range(2):
+        assert not reap_expired(store, settings, "host-b")
+        clock.advance(TTL / 2 + 1)
+        cut_all(backend)
     assert reap_expired(store, settings, "host-b").requeued == ["job-1"]
 
 

@@ -103,8 +103,8 @@ class Store(Protocol):
     def now(self) -> float: ...
     def steady_since(self) -> float:
         """Since when, on the store's clock, leases could be renewed without a break, as far as this store has
-        seen: it was connected anew then, or its clock jumped. A lease that ran out sooner than one TTL later
-        may have a healthy owner. 0 for a store that is never away."""
+        seen: it was away until then, or its clock jumped. A lease that ran out sooner than one TTL later may
+        have a healthy owner. 0 for a store that is never away."""
 
     def check(self) -> list[str]:
         """Findings of an integrity check, empty when all is well."""

@@ -29,9 +29,14 @@ PATIENCE = 10.0
 RETRY_EVERY = 0.1
 GOODBYE = 2.0
 """Seconds that a client which ends waits for the server to remove its receipt."""
+OUTAGE = 5.0
+"""Seconds since the last answer after which a new connection ends an outage, which others may have had too.
+Less is a link of our own that flaps: it says nothing of their leases, which are renewed at half time. It is
+more than lies between two looks of a reaper."""
 JUMP = 2.0
 """Seconds by which the server's clock may differ from its course before it counts as set."""
 _CLOCK = "extract(epoch FROM clock_timestamp())::double precision"
+_BIRTH = "extract(epoch FROM pg_postmaster_start_time())::double precision"
 
 T = TypeVar("T")
 _NAMED = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
@@ -70,6 +75,10 @@ class PostgresDatabase:
         """When the transaction began: by the server, and by our own clock."""
         self._course: float | None = None
         """The server's clock minus the time since boot."""
+        self._answered = 0.0
+        """When the server last did what we asked, on the clock that runs through suspend."""
+        self._birth: float | None = None
+        """When the server was started, by its own clock."""
         self._connection = self._connect(patience=0.0)
         try:
             pg_migrate.upgrade(self._connection, self._place)
@@ -86,15 +95,22 @@ class PostgresDatabase:
         while True:
             try:
                 connection = connect(self._place)
-                row = connection.execute(f"SELECT {_CLOCK} AS now".encode()).fetchone()
+                row = connection.execute(_FIRST).fetchone()
             except psycopg.Error as error:
                 if time.monotonic() >= deadline:
                     raise unreachable(error, self._place) from error
                 time.sleep(RETRY_EVERY)
             else:
                 assert row is not None
-                self._follow(row["now"], anew=True)
+                self._follow(row["now"], after_outage=self._was_away(row["birth"]))
+                self._answered = since_boot()
                 return connection
+
+    def _was_away(self, birth: float) -> bool:
+        """Asked at a new connection: was the server out of reach for longer than a moment, and not just for
+        us? A restart may be shorter than that for us and longer for others, and so its start time tells."""
+        before, self._birth = self._birth, birth
+        return birth != before or since_boot() - self._answered > OUTAGE
 
     def _connected(self) -> Connection:
         if self._connection.closed:
@@ -108,12 +124,15 @@ class PostgresDatabase:
         while True:
             connection = self._connected()
             try:
-                return action(connection)
+                done = action(connection)
             except psycopg.Error as error:
                 if not is_lost(connection, error):
                     raise told(error, self._place) from error
                 if time.monotonic() >= deadline:
                     raise unreachable(error, self._place) from error
+            else:
+                self._answered = since_boot()
+                return done
 
     # -- clock -------------------------------------------------------------------------------------------
     def now(self) -> float:
@@ -129,12 +148,12 @@ class PostgresDatabase:
         assert row is not None
         return self._follow(row["now"])
 
-    def _follow(self, now: float, *, anew: bool = False) -> float:
-        """Notice a new connection, and a clock that was set (or another server's): leases may have run out
-        then by no fault of their owners."""
+    def _follow(self, now: float, *, after_outage: bool = False) -> float:
+        """Notice the end of an outage, and a clock that was set (or another server's): leases may have run
+        out then by no fault of their owners (INV-ONCE)."""
         course, known = now - since_boot(), self._course
         was_set = known is not None and abs(course - known) > JUMP
-        if anew or was_set:
+        if after_outage or was_set:
             self.steady_since = now if self._clock is None else self._clock()
         if was_set:
             self.clock_set_at = self.steady_since
@@ -277,11 +296,13 @@ class PostgresDatabase:
         connection, waiting = self._connection, self._later
         self._later = []
         try:
-            return _sent(connection, [*waiting, *asked])[len(waiting) :]
+            cursors = _sent(connection, [*waiting, *asked])
         except psycopg.Error as error:
             if is_lost(connection, error):
                 raise Again(f"the store {self._place.shown} was lost; nothing was changed") from error
             raise told(error, self._place) from error
+        self._answered = since_boot()
+        return cursors[len(waiting) :]
 
     def _begin_with(self, connection: Connection, asked: Sequence[_Statement]) -> list[psycopg.Cursor[Any]]:
         key = (_key(self._place.schema, self._alone),)
@@ -321,6 +342,7 @@ class PostgresDatabase:
 
 
 _NOW = f"SELECT {_CLOCK} AS now".encode()
+_FIRST = f"SELECT {_CLOCK} AS now, {_BIRTH} AS birth".encode()
 
 
 @dataclass(frozen=True, slots=True)
