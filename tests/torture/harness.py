@@ -204,7 +204,9 @@ class Harness:
             told = f"stop {victim.role} for {seconds:.1f} s"
             if seconds == lease_over:
                 doomed.marks.clear()
-                doomed.keys = {p.key for g in census.of("guardian", victim.slot) for p in census.tree(g)}
+                # A guardian whose attempt ended by itself meanwhile may stay for another.
+                guardians = census.of("guardian", victim.slot)
+                doomed.keys = {p.key for g in guardians for p in census.tree(g) if p is not g}
                 late = doomed.alive(self.watch.spared)
                 self.tally.fault("orphans", [f"{told}: beyond its lease: {what}" for what in late.values()])
             return told

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 SLEEP = "/bin/sleep"
+SECONDS = 86_400  # longer than any run: what ended by itself would count as killed
 COUNT = 5  # leaves that a job has alive once all are up (the hopper counts as one)
 
 
 def argv(token: str) -> list[str]:
-    """A command that does nothing for ten minutes and carries the token where `ps` shows it."""
-    return [SLEEP, f"600.{token}"]
+    """A command that does nothing for a day and carries the token where `ps` shows it."""
+    return [SLEEP, f"{SECONDS}.{token}"]
 
 
 def job(payload: dict[str, Any], channel: socket.socket) -> int:
