@@ -1,10 +1,20 @@
 """Queues, workers, locks, recovery, gc, config, db, doctor: the machine room from the command line."""
 
 import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
 
 from tests.client.world import World
 from tests.e2e.shell import Shell
+from unjam.cli.doctor import LONGEST_SOCKET, sockets
+from unjam.client.ids import new_id
 from unjam.jobs.states import State
+from unjam.settings import Settings
+from unjam.worker.paths import work_dir
 
 
 def test_queues_are_listed_paused_and_opened(terminal: Shell) -> None:
@@ -109,6 +119,25 @@ def test_doctor_says_how_to_fix_what_is_wrong(terminal: Shell) -> None:
     (finding,) = [f for f in bad.lines if f["verdict"] == "fail"]
     assert "/no/such/ffmpeg" in finding["found"]
     assert finding["fix"]
+
+
+@pytest.mark.parametrize(("too_long", "verdict"), [(0, "ok"), (1, "warn")])
+def test_doctor_knows_which_work_folder_is_too_long_for_sockets(too_long: int, verdict: str) -> None:
+    """Tried with what really makes one: the TMPDIR of an attempt lies in there."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        found = sockets(Settings(home=Path(folder), work_root=Path(folder)))
+        room = LONGEST_SOCKET - int(found.found.split(": ")[1].split()[0])
+        root = Path(folder) / ("x" * (room - 1 + too_long))
+        found = sockets(Settings(home=Path(folder), work_root=root))
+        temporary = work_dir(Settings(home=Path(folder), work_root=root), new_id("j"), 999)
+        temporary.mkdir(parents=True)
+        program = "from multiprocessing.connection import Listener; Listener(family='AF_UNIX').close()"
+        made = subprocess.run(
+            [sys.executable, "-c", program], env={"TMPDIR": str(temporary)}, capture_output=True, text=True
+        )
+        assert ("path too long" in made.stderr) is bool(too_long), made.stderr
+        assert found.verdict == verdict
+        assert ("UNJAM_WORK_ROOT" in found.fix) is bool(too_long)
 
 
 def test_completion_scripts(terminal: Shell) -> None:

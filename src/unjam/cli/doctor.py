@@ -22,6 +22,11 @@ from unjam.settings import Settings
 LITTLE_ROOM = 2 * 10**9
 """Free bytes below which a film's units may not fit."""
 
+LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
+"""Bytes of the path of a unix socket (sun_path, without the zero at its end)."""
+HIGH_FENCE = 999
+"""Attempts of a job that are thought of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -55,6 +60,7 @@ def _findings(app: App) -> Iterator[Finding]:
     settings = app.settings
     yield Finding("ok", "python", f"{sys.version.split()[0]} on {sys.platform}")
     yield from _folders(settings)
+    yield sockets(settings)
     yield _store(app)
     yield from _ffmpegs(settings)
     for look in (_identity, _mark, _descriptors):
@@ -84,6 +90,24 @@ def _folders(settings: Settings) -> Iterator[Finding]:
         verdict: Literal["ok", "warn"] = "ok" if free >= LITTLE_ROOM else "warn"
         fix = "" if verdict == "ok" else "free some room (`unjam gc`), or set UNJAM_WORK_ROOT"
         yield Finding(verdict, what, f"{folder}: writable, {show_size(free)} free", fix)
+
+
+def sockets(settings: Settings) -> Finding:
+    """Does a socket fit that Python's multiprocessing, or another tool, makes in an attempt's TMPDIR?"""
+    from unjam.client.ids import new_id
+    from unjam.worker.paths import work_dir
+
+    temporary = work_dir(settings, new_id("j"), HIGH_FENCE) / "pymp-12345678" / "listener-12345678"
+    size, limit = len(os.fsencode(temporary)), LONGEST_SOCKET
+    if size <= limit:
+        return Finding("ok", "sockets of jobs", f"their names fit: {size} of {limit} bytes")
+    return Finding(
+        "warn",
+        "sockets of jobs",
+        f"{settings.work_root}: too long a name. Tools that make a socket in their TMPDIR (multiprocessing) "
+        f"fail with 'path too long': {size} bytes, {limit} fit",
+        f"set UNJAM_WORK_ROOT to a folder whose name is {size - limit} bytes shorter",
+    )
 
 
 def _store(app: App) -> Finding:
