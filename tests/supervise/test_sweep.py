@@ -9,8 +9,9 @@ import pytest
 
 from tests.helpers import process_alive, wait_until
 from tests.torture import leaves
+from unjam.supervise import linux
 from unjam.supervise.mark import get_mark, new_mark
-from unjam.supervise.sweep import marked_processes, sweep
+from unjam.supervise.sweep import living_marks, marked_processes, sweep
 
 GROW = """
 import sys
@@ -46,6 +47,22 @@ def test_marks_differ_and_name_their_installation() -> None:
     assert len(marks) == 1000
     assert {mark >> 45 & 0xFFFF for mark in marks} == {5}
     assert all(1 << 61 <= mark < 1 << 62 for mark in marks)
+
+
+def test_nobody_is_looked_at_for_no_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every start where nobody had died comes by here; of thousands of processes a look at all takes long."""
+    looks: list[None] = []
+    look = linux.all_pids
+
+    def counted() -> list[int]:
+        looks.append(None)
+        return look()
+
+    monkeypatch.setattr(linux, "all_pids", counted)
+    assert living_marks([]) == set()
+    assert looks == []
+    assert living_marks([new_mark(3)]) == set()
+    assert looks == [None]
 
 
 def test_an_unmarked_process_has_no_mark() -> None:

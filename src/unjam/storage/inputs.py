@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from unjam.errors import InputBad, InputMissing, UsageError
 from unjam.jobs.model import InputFile
 from unjam.jobs.reasons import Reason, ReasonCode
+from unjam.storage import manifest
 
-OWN_SUFFIX = ".unjam.json"
-"""Ends the name of a manifest beside an output."""
 _NOT_YET = ("s3://", "gs://", "http://", "https://")
 
 
@@ -193,12 +192,12 @@ class _Walk:
         names = {entry.name for entry in entries}
         own_outputs_here = self._output_dir is None or here == self._output_id
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.endswith(OWN_SUFFIX):
+            if entry.name.startswith(".") or entry.name.endswith(manifest.SUFFIX):
                 continue
             # Not entry.is_dir(): that raises on a link that leads to itself.
             if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
                 self._folder(root, entry.path)
-            elif self._takes(entry) and not (own_outputs_here and entry.name + OWN_SUFFIX in names):
+            elif self._takes(entry) and not (own_outputs_here and entry.name + manifest.SUFFIX in names):
                 self._add(entry.path, os.path.relpath(path, root))
 
     def _takes(self, entry: os.DirEntry[str]) -> bool:

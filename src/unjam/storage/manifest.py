@@ -15,6 +15,7 @@ from unjam.jobs.records import Artifact
 
 SCHEMA = 1
 SUFFIX = ".unjam.json"
+"""Ends the name of a manifest: no input, whatever folder it lies in."""
 
 
 def manifest_path(output: Path) -> Path:
