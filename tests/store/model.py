@@ -284,7 +284,9 @@ class Model:
             job.requested = Request.PAUSE
         return job.state
 
-    def resume(self, job_ids: Sequence[str]) -> None:
+    def resume(self, job_ids: Sequence[str], drop: Sequence[str] | None = ()) -> dict[str, set[str]]:
+        """`drop` units (None: all) of what goes on; which these were."""
+        dropped: dict[str, set[str]] = {}
         for job in sorted((self._get(id) for id in set(job_ids)), key=lambda job: job.seq):
             if job.requested is Request.PAUSE:
                 job.requested = None
@@ -298,6 +300,9 @@ class Model:
                     self._settle_waiting(job)
                 if job.state in ACTIVE:
                     self._revive(job)
+            forgets = drop != () and job.state in ACTIVE
+            dropped[job.id] = self.drop_units(job.id, drop) if forgets else set()
+        return dropped
 
     def _requeue(self, job: ModelJob, state: State) -> None:
         self._leave(job, state)

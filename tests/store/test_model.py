@@ -39,7 +39,7 @@ from tests.store.rig import (
 )
 from unjam.jobs.lifecycle import ACTIVE
 from unjam.jobs.machines import Capacity
-from unjam.jobs.model import InputFile, Needs
+from unjam.jobs.model import InputFile, Needs, Terms
 from unjam.jobs.records import Lease
 from unjam.jobs.states import Phase, State
 from unjam.store import Store
@@ -347,7 +347,7 @@ class StoreMachine(CheckedStore):
             else:
                 self.attempt("w0", 1, State.FAILED)
             self.submit("faces", "night", 0, 1, 0, key, 7, [])
-            self.both(lambda m, id=id: m.resume([id]), lambda s, id=id: self._resume(s, [id], True))  # type: ignore[misc]
+            self.both(lambda m, id=id: m.resume([id]), lambda s, id=id: self._resume(s, [id], True, Terms()))  # type: ignore[misc]
 
     @precondition(lambda self: self.leases)
     @rule(number=which, state=st.sampled_from(ENDS), unlease=st.booleans())
@@ -384,19 +384,24 @@ class StoreMachine(CheckedStore):
         units=st.sampled_from(["keep", "keep", "all", "u0"]),
     )
     def resume(self, numbers: list[int], fresh: bool, units: str) -> None:
-        """Resume; retry with all or one of the units dropped first."""
+        """Resume; retry that forgets all or one of the units, of what goes on (INV-KEEP)."""
         ids = list(dict.fromkeys(self.newest(number) for number in numbers))
-        if units != "keep":
-            names = None if units == "all" else [units]
-            for id in ids:
-                self.both(
-                    lambda m, id=id: m.drop_units(id, names),  # type: ignore[misc]
-                    lambda s, id=id: {one.name for one in s.drop_units(id, units=names)},  # type: ignore[misc]
-                )
-        self.both(lambda m: m.resume(ids), lambda s: self._resume(s, ids, fresh))
+        drop: tuple[str, ...] | None = {"keep": (), "all": None}.get(units, (units,))
+        terms = Terms(fresh=units == "all", redo=tuple(drop or ()))
+        self.both(lambda m: m.resume(ids, drop), lambda s: self._resume(s, ids, fresh, terms))
 
-    def _resume(self, store: Store, ids: list[str], fresh: bool) -> None:
-        store.resume(ids, by="ann", fresh_budgets=fresh)
+    @precondition(lambda self: self.model.jobs)
+    @rule(number=which, units=st.sampled_from([None, ["u0"]]))
+    def drop_units(self, number: int, units: list[str] | None) -> None:
+        id = self.newest(number)
+        self.both(
+            lambda m: m.drop_units(id, units),
+            lambda s: {one.name for one in s.drop_units(id, units=units)},
+        )
+
+    def _resume(self, store: Store, ids: list[str], fresh: bool, terms: Terms) -> dict[str, set[str]]:
+        outcomes = store.resume(ids, by="ann", fresh_budgets=fresh, terms=dict.fromkeys(ids, terms))
+        return {one.job_id: {unit.name for unit in one.dropped} for one in outcomes}
 
     @precondition(lambda self: self.model.jobs)
     @rule(number=which, what=seldom)
