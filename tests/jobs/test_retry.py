@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from unjam.jobs.lifecycle import can
 from unjam.jobs.model import Budgets, Counters
 from unjam.jobs.reasons import FAILURE_CLASS, FailureClass, ReasonCode
-from unjam.jobs.retry import BACKOFF_LONGEST, RESOURCE_TRIES, Blame, Ending, backoff, decide
+from unjam.jobs.retry import BACKOFF_LONGEST, RESOURCE_BACKOFF, RESOURCE_TRIES, Blame, Ending, backoff, decide
 from unjam.jobs.states import Request, State
 
 counters = st.builds(
@@ -56,6 +56,18 @@ def test_the_same_bad_end_over_and_over_comes_to_an_end(
             return
         counters = decision.counters
     pytest.fail(f"still {decision}")
+
+
+def test_a_machine_without_memory_is_waited_for_and_no_failure_of_the_job() -> None:
+    """Not even of one that may fail only once."""
+    full = Ending(ReasonCode.MEMORY, "this machine had none left", Blame.CRASH)
+    budgets = Budgets(failures=1, crashes=3)
+    decision = decide(Counters(), budgets, full, jitter=0.5)
+    assert (decision.state, decision.reason.code) == (State.QUEUED, ReasonCode.MEMORY)
+    assert (decision.counters.crashes, decision.counters.failures) == (1, 0)
+    assert decision.delay == RESOURCE_BACKOFF * 0.75
+    last = decide(Counters(crashes=2), budgets, full, jitter=0.5)
+    assert (last.state, last.reason.code) == (State.FAILED, ReasonCode.POISON)
 
 
 @given(budgets, st.sampled_from([Blame.CRASH, Blame.LOST]), jitters)

@@ -71,6 +71,31 @@ def test_launches_survive_zygotes_that_die_all_the_time(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_a_zygote_killed_at_birth_is_no_fault_of_the_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it has read what it is to load: nobody is there to be told."""
+    real, left = subprocess.Popen, [LAUNCH_TRIES - 2]
+
+    def killed(*words: Any, **named: Any) -> Any:
+        process = real(*words, **named)
+        if left[0]:
+            left[0] -= 1
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        return process
+
+    async def scenario() -> None:
+        async with launcher() as one:
+            monkeypatch.setattr("unjam.supervise.nursery.subprocess.Popen", killed)
+            tree = await one.launch(spec(tmp_path, "code", payload={"code": 4}, preload=("colorsys",)))
+            assert left == [0]
+            tree.go(math.inf)
+            assert (await tree.done()).exit_code == 4
+
+    run(scenario)
+
+
 def test_a_frozen_zygote_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unjam.supervise.launch.LAUNCH_TIMEOUT", 0.5)
 

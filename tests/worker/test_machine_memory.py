@@ -36,7 +36,8 @@ def test_the_machines_killer_is_no_crash(tmp_path: Path) -> None:
             )
             assert ROOM / 2 < (attempt.peak_rss_bytes or 0) < ROOM, attempt
             job = c.job(job_id)
-            assert (job.state, job.counters.crashes) == (State.QUEUED, 0)
+            assert (job.state, job.counters.crashes, job.counters.failures) == (State.QUEUED, 1, 0)
+            assert job.run_at > c.store.now() + 50
             assert c.wait(c.submit("test-note")).state is State.SUCCEEDED
             assert len(c.workers()) == 1
 

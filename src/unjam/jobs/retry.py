@@ -23,7 +23,7 @@ class Blame(StrEnum):
     JOB = "job"
     """It failed by itself."""
     CRASH = "crash"
-    """It died by a signal nobody of ours sent."""
+    """It died by a signal nobody of ours sent, or the kernel killed it because the machine was full."""
     LOST = "lost"
     """Its worker or guardian died."""
     ASKED = "asked"
@@ -103,7 +103,10 @@ def _after_bad_end(counters: Counters, budgets: Budgets, ending: Ending, jitter:
             counters = replace(counters, crashes=counters.crashes + 1)
             if counters.crashes >= budgets.crashes:
                 return _poison(counters, counters.crashes, "crash", ending)
-            return Decision(State.QUEUED, reason, counters, backoff(counters.crashes, jitter))
+            delay = backoff(counters.crashes, jitter)
+            if FAILURE_CLASS[ending.code] is FailureClass.RESOURCE:
+                delay = RESOURCE_BACKOFF * (1 - jitter / 2)  # at once it would run into the same shortage
+            return Decision(State.QUEUED, reason, counters, delay)
         case _:
             counters = replace(counters, failures=counters.failures + 1)
             return _after_failure(counters, budgets, reason, jitter)

@@ -57,7 +57,11 @@ class ZygoteProcess:
         process.returncode = 0  # we reap by ourselves; Popen must neither wait nor warn
         ours.setblocking(False)
         path = [entry or os.getcwd() for entry in sys.path]
-        protocol.send(ours, {"mark": mark, "preload": list(preload), "path": path, "probe": probe})
+        try:
+            protocol.send(ours, {"mark": mark, "preload": list(preload), "path": path, "probe": probe})
+        except (BrokenPipeError, ConnectionResetError):
+            # Killed at birth: its pidfd tells, and the launch is tried again. (Raised, it failed the job.)
+            pass
         self._loop.add_reader(self._pidfd, self._reap)
 
     async def up(self) -> tuple[bool, bool]:

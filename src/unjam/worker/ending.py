@@ -88,8 +88,8 @@ def ending_of(tree: TreeEnd, facts: Facts) -> Ending:
     if tree.guardian_died:
         return end(ReasonCode.WORKER_LOST, "its guardian process was killed", Blame.LOST)
     if tree.oom == "machine" and _looks_killed(tree, facts):
-        # A crash would be tried again at once, into the same shortage.
-        return end(ReasonCode.MEMORY, _machine_full(tree, facts), Blame.JOB)
+        # Whoever else filled the machine, this job only happened to be hit: no failure of its own.
+        return end(ReasonCode.MEMORY, _machine_full(tree, facts), Blame.CRASH)
     if facts.failed is not None:
         return end(ReasonCode(facts.failed.code), facts.failed.message, Blame.JOB)
     if tree.signal is not None:
