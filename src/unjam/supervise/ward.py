@@ -298,6 +298,8 @@ class Ward:
     def _may_stay(self) -> bool:
         if not self._request["keep"] or self._reason is not None:
             return False
+        if self._status is None or not os.WIFEXITED(self._status):
+            return False  # it died by a signal: whatever sent that may have been at us too
         return self._request["containment"] != "pidns" or linux.leave_new_pid_namespace()
 
     def _judge_memory(self) -> None:
