@@ -362,7 +362,12 @@ def table(trials: int, folder: Path, *, ways: tuple[Way, ...] = (*NAIVE, *OURS))
         assert os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1]) == 0, "see stderr"
 
     in_subreaper(inside)
-    rows, kept = json.loads(report.read_text())
+    return read(folder)
+
+
+def read(folder: Path) -> tuple[list[Tally], int]:
+    """What `table` found, from its report."""
+    rows, kept = json.loads((folder / "report").read_text())
     return [Tally(*row) for row in rows], int(kept)
 
 
