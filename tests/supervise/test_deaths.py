@@ -18,7 +18,7 @@ from tests.helpers import process_alive, wait_until
 from tests.supervise.rig import hear, launcher, named, run, spec, state_of, until, with_path
 from tests.supervise.worker import payloads
 from tests.torture import leaves
-from unjam.supervise import linux
+from unjam.supervise import linux, protocol
 from unjam.supervise.launch import LAUNCH_TRIES, LaunchFailed
 from unjam.supervise.mark import new_mark
 from unjam.supervise.sweep import marked_processes, sweep
@@ -94,6 +94,22 @@ def test_a_zygote_killed_at_birth_is_no_fault_of_the_attempt(
             assert (await tree.done()).exit_code == 4
 
     run(scenario)
+
+
+def test_a_zygote_whose_worker_died_leaves_without_a_word() -> None:
+    """A traceback in the worker's log would look like a fault of ours."""
+    ours, theirs = protocol.pair()
+    alive = os.pidfd_open(os.getpid())
+    with theirs:
+        zygote = subprocess.Popen(
+            [sys.executable, "-m", "unjam.supervise.zygote", str(theirs.fileno()), str(alive)],
+            pass_fds=(theirs.fileno(), alive),
+            stderr=subprocess.PIPE,
+        )
+    os.close(alive)
+    protocol.send(ours, {"mark": 1, "preload": [], "path": [], "probe": False})
+    ours.close()  # before it can say that it is up
+    assert (zygote.communicate(timeout=20)[1], zygote.returncode) == (b"", 0)
 
 
 def test_a_frozen_zygote_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ class Zygote:
         # Before anything is forked: there is no moment at which a descendant lacks the mark (INV-ORPHAN).
         marked = set_mark(config["mark"])
         sys.path += [path for path in config["path"] if path not in sys.path]
-        protocol.send(self._sock, {"ev": "up", "marked": marked, "pidns": config["probe"] and nsinit.probe()})
+        _tell(self._sock, {"ev": "up", "marked": marked, "pidns": config["probe"] and nsinit.probe()})
         self._preload(config["preload"])
         self._serve()
 
