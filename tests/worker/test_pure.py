@@ -86,7 +86,7 @@ LEASE = Lease("j1", 1)
             replace(GONE, exit_code=None, signal=9, oom="machine"),
             Facts(stage="encode"),
             "memory",
-            Blame.JOB,
+            Blame.CRASH,
             "had none left (stage encode)",
         ),
         # A tool of the pipeline was hit, and the pipeline lived to tell.
@@ -94,7 +94,7 @@ LEASE = Lease("j1", 1)
             replace(GONE, exit_code=70, oom="machine"),
             Facts(failed=Failed("crashed", "ffmpeg was killed by SIGKILL")),
             "memory",
-            Blame.JOB,
+            Blame.CRASH,
             "killed by the kernel for memory",
         ),
         # Somebody else on this machine was hit just then.
