@@ -323,24 +323,25 @@ def test_a_job_that_waits_for_a_token_ends_when_it_is_told_to(tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_four_workers_share_200_jobs(tmp_path: Path) -> None:
+def test_four_workers_share_600_jobs(tmp_path: Path) -> None:
     """INV-ONCE: each job is done once, by count of lines and by events, and every worker does its share."""
     with crew(tmp_path, slots=4) as c:
         # The barrier: all four are there before the queue opens.
         c.store.pause_queue("default", by="a test")
-        jobs = [c.submit("test-note") for _ in range(200)]
+        jobs = [c.submit("test-note") for _ in range(600)]
         for _ in range(4):
             c.start()
         c.store.resume_queue("default")
-        wait_until(lambda: c.store.count_by_state(JobFilter()) == {State.SUCCEEDED: 200}, 120, "all done")
+        wait_until(lambda: c.store.count_by_state(JobFilter()) == {State.SUCCEEDED: 600}, 120, "all done")
         assert sorted(c.lines()) == sorted(jobs)
-        claims = [e for e in c.store.events_since(0, limit=5000) if e.kind == "claimed"]
-        assert len(claims) == 200
+        claims = [e for e in c.store.events_since(0, limit=9000) if e.kind == "claimed"]
+        assert len(claims) == 600
         shares: dict[str, int] = {}
         for event in claims:
             shares[event.data["worker_id"]] = shares.get(event.data["worker_id"], 0) + 1
         assert len(shares) == 4, shares
-        assert min(shares.values()) >= 20, shares
+        # Of 200 the first whose zygote was up did 164: the others were still importing when all was done.
+        assert min(shares.values()) >= 60, shares
 
 
 def test_a_bug_in_the_worker_ends_the_attempt_with_its_reason(tmp_path: Path) -> None:
