@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -23,16 +23,6 @@ from unjam.store.postgres import PostgresDatabase
 SILENCE = 0.5
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = Server()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.close()
-
-
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pg_connect.Connection, "silence", SILENCE)
@@ -49,13 +39,13 @@ CALLS: dict[str, Callable[[Store, Lease], Any]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_to_a_frozen_server_is_given_up(server: Server, short: None, name: str) -> None:
+def test_a_call_to_a_frozen_server_is_given_up(postgres_server: Server, short: None, name: str) -> None:
     """And the same store goes on when the server does."""
-    store = open_store(server.url(f"frozen_{name}"), patience=0.1)
+    store = open_store(postgres_server.url(f"frozen_{name}"), patience=0.1)
     store.check_in(worker(), ttl=TTL)
     store.submit_many([job("a"), job("b")])
     lease = take_one(store).lease
-    with server.frozen():
+    with postgres_server.frozen():
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match=f"has not answered for {SILENCE} s"):
             CALLS[name](store, lease)
@@ -82,11 +72,11 @@ class _FrozenAtCommit(PostgresDatabase):
         return super()._send(text, params)
 
 
-def test_a_commit_that_nobody_answered_is_asked_about(server: Server, short: None) -> None:
+def test_a_commit_that_nobody_answered_is_asked_about(postgres_server: Server, short: None) -> None:
     """INV-LOST, INV-DUP: it lay in the server's socket and was done later; the call is told so."""
-    database = _FrozenAtCommit(server.url("frozen_at_commit"))
+    database = _FrozenAtCommit(postgres_server.url("frozen_at_commit"))
     store = PostgresStore(database)
-    database.server = server
+    database.server = postgres_server
     assert store.submit(job()).created
     assert database.thaw is not None
     database.thaw.join()

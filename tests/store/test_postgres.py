@@ -21,9 +21,10 @@ from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.jobs.states import State
 from unjam.settings import Settings
 from unjam.store import JobFilter, Store, open_listener, open_store, pg_migrate, postgres
+from unjam.store.pg_batch import statement
 from unjam.store.pg_connect import connect, place
 from unjam.store.pg_store import PostgresStore
-from unjam.store.postgres import PostgresDatabase, statement
+from unjam.store.postgres import PostgresDatabase
 from unjam.store.queries import names
 from unjam.store.url import shown
 from unjam.worker.recovery import reap_expired
@@ -82,54 +83,44 @@ def test_a_connection_lost_inside_a_transaction_leaves_nothing_half(
     assert [event.kind for event in store.events_since(0)] == ["submitted"]
 
 
-def test_a_server_that_is_away_is_told_and_the_same_store_goes_on(tmp_path: Path) -> None:
-    server = Server()
-    try:
-        server.start()
-        store = open_store(server.url(), patience=0.3)
-        store.submit(job())
-        server.stop()
-        with pytest.raises(StoreUnavailable, match="cannot be reached"):
-            store.get("job-1")
-        server.start()
-        assert state_of(store) is State.QUEUED
-        store.close()
-    finally:
-        server.close()
+def test_a_server_that_is_away_is_told_and_the_same_store_goes_on(own_server: Server) -> None:
+    store = open_store(own_server.url(), patience=0.3)
+    store.submit(job())
+    own_server.stop()
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        store.get("job-1")
+    own_server.start()
+    assert state_of(store) is State.QUEUED
+    store.close()
 
 
 @pytest.mark.parametrize("how", ["restarted", "unreachable"])
 def test_nothing_is_reaped_for_one_ttl_after_an_outage(
-    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+    own_server: Server, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """INV-ONCE: leases that ran out while nobody could renew them say nothing about their owners."""
     clock, settings = Clock(), Settings(home=tmp_path, lease_ttl=TTL)
-    server = Server()
-    try:
-        server.start()
-        store = open_store(server.url(), clock=clock, patience=0.5)
-        clock.advance(TTL)
-        store.submit(job())
-        take_one(store)
-        clock.advance(TTL + 1)
-        if how == "restarted":
-            # However short that was for us.
-            monkeypatch.setattr(postgres, "OUTAGE", 600.0)
-            server.stop()
-            server.start()
-        else:
-            monkeypatch.setattr(postgres, "OUTAGE", 0.4)
-            with server.out_of_reach(), pytest.raises(StoreUnavailable):
-                store.expired()
-        assert [one.job.id for one in store.expired()] == ["job-1"]
-        assert not reap_expired(store, settings, "host-b")
-        clock.advance(TTL - 1)
-        assert not reap_expired(store, settings, "host-b")
-        clock.advance(1)
-        assert reap_expired(store, settings, "host-b").requeued == ["job-1"]
-        store.close()
-    finally:
-        server.close()
+    store = open_store(own_server.url(), clock=clock, patience=0.5)
+    clock.advance(TTL)
+    store.submit(job())
+    take_one(store)
+    clock.advance(TTL + 1)
+    if how == "restarted":
+        # However short that was for us.
+        monkeypatch.setattr(postgres, "OUTAGE", 600.0)
+        own_server.stop()
+        own_server.start()
+    else:
+        monkeypatch.setattr(postgres, "OUTAGE", 0.4)
+        with own_server.out_of_reach(), pytest.raises(StoreUnavailable):
+            store.expired()
+    assert [one.job.id for one in store.expired()] == ["job-1"]
+    assert not reap_expired(store, settings, "host-b")
+    clock.advance(TTL - 1)
+    assert not reap_expired(store, settings, "host-b")
+    clock.advance(1)
+    assert reap_expired(store, settings, "host-b").requeued == ["job-1"]
+    store.close()
 
 
 def test_a_link_that_flaps_keeps_no_worker_from_reaping(

@@ -1,7 +1,6 @@
 """What became of a transaction whose commit was not answered: told by its receipt, and by nothing else."""
 
 import signal
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -17,27 +16,16 @@ from unjam.store.postgres import PostgresDatabase
 EVENT = (1.0, None, None, "mine", None, None, "{}")
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """One for each test: started again it is another process, which must not outlive its test."""
-    server = Server()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.close()
-
-
-def test_a_number_given_to_another_transaction_after_a_crash_is_no_proof(server: Server) -> None:
+def test_a_number_given_to_another_transaction_after_a_crash_is_no_proof(own_server: Server) -> None:
     """INV-ONCE: the server crashes before our commit and gives our number to somebody else, who commits."""
-    url, xids = server.url("crash"), [0]
+    url, xids = own_server.url("crash"), [0]
 
     def crash_in_the_middle() -> None:
         with database.write():
             database.run("insert_event", EVENT)
             xids[0] = _one(database, b"SELECT pg_current_xact_id()::text::bigint AS one")
-            server.stop(signal.SIGQUIT)
-            server.start()
+            own_server.stop(signal.SIGQUIT)
+            own_server.start()
             for number in range(10):
                 other.submit(job(f"other-{number}"))
 
@@ -56,10 +44,10 @@ def _one(database: PostgresDatabase, query: bytes) -> Any:
     return row["one"]
 
 
-def test_what_was_given_up_cannot_be_committed_later(server: Server) -> None:
+def test_what_was_given_up_cannot_be_committed_later(postgres_server: Server) -> None:
     """A frozen server may read our commit long after we asked what became of it, and did it again."""
-    place = pg_connect.place(server.url("later"))
-    with closing(PostgresDatabase(server.url("later"))):
+    place = pg_connect.place(postgres_server.url("later"))
+    with closing(PostgresDatabase(postgres_server.url("later"))):
         pass  # makes the schema
     with closing(pg_connect.connect(place)) as old, closing(pg_connect.connect(place)) as new:
         receipts = pg_receipt.Receipts()

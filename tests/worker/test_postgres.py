@@ -21,17 +21,6 @@ UNITS = "test-units"
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    """A server that the test may stop."""
-    server = Server()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.close()
-
-
-@pytest.fixture
 def url(postgres_server: Server, request: pytest.FixtureRequest) -> str:
     return postgres_server.url(request.node.name.partition("[")[0])
 
@@ -90,10 +79,10 @@ def test_a_frozen_worker_loses_its_leases_and_its_trees(tmp_path: Path, url: str
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_server_stopped_and_started_ten_times_under_load(tmp_path: Path, server: Server) -> None:
+def test_a_server_stopped_and_started_ten_times_under_load(tmp_path: Path, own_server: Server) -> None:
     """INV-LOST, INV-ONCE, INV-KEEP: nothing lost, doubled or reaped wrongly. Every other stop is a crash."""
     stops = 10
-    with crew(tmp_path, store=server.url("load"), slots=4) as c:
+    with crew(tmp_path, store=own_server.url("load"), slots=4) as c:
         c.start()
         c.start()
         units = [c.submit(UNITS, params(c, count=40, seconds=0.2)) for _ in range(3)]
@@ -102,8 +91,8 @@ def test_a_server_stopped_and_started_ten_times_under_load(tmp_path: Path, serve
             notes += [c.submit("test-note") for _ in range(10)]
             done = len(c.lines())
             wait_until(lambda done=done: len(c.lines()) > done + 3, 30, "work to be done")  # type: ignore[misc]
-            server.stop(signal.SIGQUIT if stop % 2 else signal.SIGINT)
-            server.start()
+            own_server.stop(signal.SIGQUIT if stop % 2 else signal.SIGINT)
+            own_server.start()
         everything = {State.SUCCEEDED: len(units) + len(notes)}
         wait_until(lambda: c.store.count_by_state(JobFilter()) == everything, 90, "all done")
         assert c.store.check() == []
@@ -131,15 +120,15 @@ def away(server: Server, how: str) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-def test_an_outage_longer_than_a_lease(tmp_path: Path, server: Server, how: str) -> None:
+def test_an_outage_longer_than_a_lease(tmp_path: Path, own_server: Server, how: str) -> None:
     """The attempts end with their leases, their units are kept, and all goes on when the server is back.
     A frozen server (SIGSTOP) keeps its connections and says nothing."""
-    with crew(tmp_path, store=server.url("outage"), lease_ttl=3.0, renew_every=0.5) as c:
+    with crew(tmp_path, store=own_server.url("outage"), lease_ttl=3.0, renew_every=0.5) as c:
         c.start()
         job_id = c.submit(UNITS, params(c, hold_at=3))
         wait_until(lambda: len(c.lines()) == 3, 20, "three units")
         pid = c.store.attempts(job_id)[0].pid or 0
-        with away(server, how):
+        with away(own_server, how):
             wait_until(lambda: not process_alive(pid), 8, "the tree to end with its lease")
             (c.home / "ledger.go").touch()
         job = c.wait(job_id, timeout=40)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import re
 import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -20,9 +17,9 @@ from unjam.store import pg_migrate, pg_receipt
 from unjam.store.again import Again
 from unjam.store.clock import since_boot
 from unjam.store.database import Params, Row
+from unjam.store.pg_batch import Statement, sent, statement
 from unjam.store.pg_connect import Connection, connect, is_lost, place, told, unreachable
 from unjam.store.pg_text import plain
-from unjam.store.queries import sql
 
 PATIENCE = 10.0
 """Seconds that a call waits for a server that went away; a restart takes one or two."""
@@ -39,14 +36,6 @@ _CLOCK = "extract(epoch FROM clock_timestamp())::double precision"
 _BIRTH = "extract(epoch FROM pg_postmaster_start_time())::double precision"
 
 T = TypeVar("T")
-_NAMED = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
-
-
-@functools.cache
-def statement(name: str, tail: str = "") -> bytes:
-    """The statement with psycopg's placeholders."""
-    text = (sql(name, "postgres") + tail).replace("%", "%%").replace("?", "%s")
-    return _NAMED.sub(r"%(\1)s", text).encode()
 
 
 class PostgresDatabase:
@@ -62,8 +51,8 @@ class PostgresDatabase:
         self._patience = patience
         self._transaction = _Transaction(self)
         self.tells_time = clock is None
-        self._later: list[_Statement] = []
-        self._soon: list[_Statement] = []
+        self._later: list[Statement] = []
+        self._soon: list[Statement] = []
         """Of this transaction: what is to be answered when it ends."""
         self._open = False
         """Inside of a transaction."""
@@ -178,7 +167,7 @@ class PostgresDatabase:
         try:
             if not self._begun:
                 self._batch([])  # a beginning is repeated on a new connection, and no commit may be
-            self._later.append(_Statement(pg_receipt.LEAVE, [self._receipts.next()]))
+            self._later.append(Statement(pg_receipt.LEAVE, [self._receipts.next()]))
             self._send(b"COMMIT", ())
         except (Again, StoreUnavailable):
             if not self._connection.closed:
@@ -197,9 +186,9 @@ class PostgresDatabase:
             raise
         self._open = False
 
-    def _ask_again(self, asked: _Statement) -> None:
+    def _ask_again(self, asked: Statement) -> None:
         """The commit was done, but the rows that should have come before its answer may be lost with it."""
-        self._patiently(lambda connection: _sent(connection, [asked]))
+        self._patiently(lambda connection: sent(connection, [asked]))
 
     def _find_out(self) -> None:
         """The connection was lost while the commit was under way: ask the server what became of it. Raises
@@ -256,22 +245,22 @@ class PostgresDatabase:
         return self._run(statement(name), params).rowcount
 
     def later(self, name: str, params: Params) -> None:
-        self._later.append(_Statement(statement(name), [plain(params)]))
+        self._later.append(Statement(statement(name), [plain(params)]))
 
     def many(self, name: str, params: Iterable[Params]) -> None:
         rows = [plain(row) for row in params]
         if rows:
-            self._later.append(_Statement(statement(name), rows))
+            self._later.append(Statement(statement(name), rows))
 
     def soon(self, name: str, params: Params) -> Sequence[Row]:
-        asked = _Statement(statement(name), [plain(params)], answer=[])
+        asked = Statement(statement(name), [plain(params)], answer=[])
         self._later.append(asked)
         self._soon.append(asked)
         assert asked.answer is not None
         return asked.answer
 
     def together(self, *asked: tuple[str, Params]) -> Sequence[Sequence[Row]]:
-        statements = [_Statement(statement(name), [plain(params)]) for name, params in asked]
+        statements = [Statement(statement(name), [plain(params)]) for name, params in asked]
         return [cursor.fetchall() for cursor in self._batch(statements)]
 
     def notify(self, channel: str) -> None:
@@ -285,9 +274,9 @@ class PostgresDatabase:
 
     def _send(self, text: bytes, params: Params) -> psycopg.Cursor[Any]:
         """A statement inside of a transaction."""
-        return self._batch([_Statement(text, [params])])[0]
+        return self._batch([Statement(text, [params])])[0]
 
-    def _batch(self, asked: Sequence[_Statement]) -> list[psycopg.Cursor[Any]]:
+    def _batch(self, asked: Sequence[Statement]) -> list[psycopg.Cursor[Any]]:
         """Inside of a transaction, in one round trip: its beginning if it has none, what was left for later,
         and these."""
         if not self._begun:
@@ -296,7 +285,7 @@ class PostgresDatabase:
         connection, waiting = self._connection, self._later
         self._later = []
         try:
-            cursors = _sent(connection, [*waiting, *asked])
+            cursors = sent(connection, [*waiting, *asked])
         except psycopg.Error as error:
             if is_lost(connection, error):
                 raise Again(f"the store {self._place.shown} was lost; nothing was changed") from error
@@ -304,12 +293,12 @@ class PostgresDatabase:
         self._answered = since_boot()
         return cursors[len(waiting) :]
 
-    def _begin_with(self, connection: Connection, asked: Sequence[_Statement]) -> list[psycopg.Cursor[Any]]:
+    def _begin_with(self, connection: Connection, asked: Sequence[Statement]) -> list[psycopg.Cursor[Any]]:
         key = (_key(self._place.schema, self._alone),)
-        lock = [_Statement(b"SELECT pg_advisory_xact_lock(%s)", [key])] if self._alone else []
-        before = [_Statement(b"BEGIN", [()]), *lock, *self._later]
+        lock = [Statement(b"SELECT pg_advisory_xact_lock(%s)", [key])] if self._alone else []
+        before = [Statement(b"BEGIN", [()]), *lock, *self._later]
         # The time comes last: what was asked may have waited for locks.
-        cursors = _sent(connection, [*before, *asked, _Statement(_NOW, [()])])
+        cursors = sent(connection, [*before, *asked, Statement(_NOW, [()])])
         row = cursors[-1].fetchone()
         assert row is not None
         self._began = self._follow(row["now"]), time.monotonic()
@@ -343,37 +332,6 @@ class PostgresDatabase:
 
 _NOW = f"SELECT {_CLOCK} AS now".encode()
 _FIRST = f"SELECT {_CLOCK} AS now, {_BIRTH} AS birth".encode()
-
-
-@dataclass(frozen=True, slots=True)
-class _Statement:
-    """A text and the parameters of each of its runs."""
-
-    text: bytes
-    runs: Sequence[Params]
-    answer: list[Row] | None = None
-    """Filled with the rows, where somebody waits for them."""
-
-
-def _sent(connection: Connection, statements: Sequence[_Statement]) -> list[psycopg.Cursor[Any]]:
-    """Run them in one round trip. Raises psycopg.Error of the first that fails; those behind do not run."""
-    if len(statements) == 1 and len(statements[0].runs) == 1:
-        cursors = [connection.execute(statements[0].text, statements[0].runs[0])]
-    else:
-        with connection.pipeline():
-            cursors = [_queued(connection, one) for one in statements]
-    for one, cursor in zip(statements, cursors, strict=True):
-        if one.answer is not None:
-            one.answer[:] = cursor.fetchall()
-    return cursors
-
-
-def _queued(connection: Connection, one: _Statement) -> psycopg.Cursor[Any]:
-    if len(one.runs) == 1:
-        return connection.execute(one.text, one.runs[0])
-    cursor = connection.cursor()
-    cursor.executemany(one.text, one.runs)
-    return cursor
 
 
 class _Transaction:
