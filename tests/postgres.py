@@ -3,13 +3,14 @@ folder, never the machine's."""
 
 import importlib.util
 import os
+import select
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -58,6 +59,10 @@ class Server:
             self._process = subprocess.Popen(
                 [*_bound(), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"
             )
+        self._until_it_answers()
+
+    def _until_it_answers(self) -> None:
+        assert self._process is not None
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -75,12 +80,39 @@ class Server:
             self._process.wait(30)
             self._process = None
 
+    def kill(self) -> None:
+        """SIGKILL to all of its processes: nobody rolls back or removes anything. `start` recovers it."""
+        assert self._process is not None
+        pidfds = [os.pidfd_open(process.pid) for process in self._halted().children()]
+        for pidfd in pidfds:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        self._process.kill()
+        self._process.wait(30)
+        self._process = None
+        for pidfd in pidfds:  # the next server refuses to start while one of them holds the shared memory
+            select.select([pidfd], [], [], 30)
+            os.close(pidfd)
+
+    def kill_one(self, draw: float) -> str:
+        """SIGKILL to one of its processes but the first, which then ends all others and recovers as after a
+        crash. Returns, when that is done, what the killed one was. `draw`: 0 <= draw < 1 chooses."""
+        assert self._process is not None
+        with psycopg.connect(self.url(), autocommit=True) as witness:
+            children = psutil.Process(self._process.pid).children()
+            others = [process for process in children if process.pid != witness.info.backend_pid]
+            one = others[int(draw * len(others))]
+            told = " ".join(one.cmdline()).strip()
+            one.kill()
+            with suppress(psycopg.OperationalError):
+                while True:
+                    witness.execute("SELECT pg_sleep(0.01)")
+        self._until_it_answers()
+        return told
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Stopped as by SIGSTOP, or by a disk that hangs: connections stay, and nobody answers on them."""
-        assert self._process is not None
-        server = psutil.Process(self._process.pid)
-        server.suspend()  # first, so that no new ones are born
+        server = self._halted()
         asleep = [server, *server.children()]
         try:
             for process in asleep[1:]:
@@ -89,6 +121,15 @@ class Server:
         finally:
             for process in asleep:
                 process.resume()
+
+    def _halted(self) -> psutil.Process:
+        """The server's first process, stopped: no new ones are born."""
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        server.suspend()
+        while server.status() != psutil.STATUS_STOPPED:
+            time.sleep(0.001)  # the signal is sent; until it is taken it forks on
+        return server
 
     @contextmanager
     def out_of_reach(self) -> Iterator[None]:

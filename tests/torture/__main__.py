@@ -27,12 +27,15 @@ from tests.torture.harness import Harness
 from tests.torture.other_user import ProgramCopy
 from tests.torture.report import show
 from tests.torture.rig import build
+from tests.torture.server import Operator, Remote
 from unjam.errors import UnjamError
 from unjam.store.url import is_postgres
 from unjam.supervise import linux
 
 KILLS = 100
 OWN_SERVER = "postgresql"
+SERVER_SHARE = 5
+"""Percent. A server that is not ours is never touched."""
 
 
 def arguments() -> argparse.Namespace:
@@ -48,12 +51,20 @@ def arguments() -> argparse.Namespace:
         metavar="URL",
         help="an empty one: sqlite:///PATH or postgresql://...; only `postgresql`: a server of its own",
     )
+    parser.add_argument(
+        "--server-share",
+        type=int,
+        metavar="PERCENT",
+        default=SERVER_SHARE,
+        help=f"of the kills, at a server of its own; default: {SERVER_SHARE}",
+    )
     parser.add_argument("--containment", choices=("mixed", "auto", "pidns", "tree"), default="mixed")
     parser.add_argument("--uid", type=int, metavar="N", help="run all of it as this user (needs root)")
     parser.add_argument("--keep", action="store_true", help="keep the folder also when all is well")
     parser.add_argument("-v", "--verbose", action="store_true", help="a line for every kill")
     # What the user typed, when this process is another user's already.
     parser.add_argument("--called", help=argparse.SUPPRESS)
+    parser.add_argument("--server-fd", type=int, help=argparse.SUPPRESS)
     words = parser.parse_args()
     words.kills = (0 if words.massacre else KILLS) if words.kills is None else words.kills
     typed = ["./run", "torture", *sys.argv[1:]]
@@ -68,32 +79,37 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     words = arguments()
-    with own_server(words.store == OWN_SERVER) as server:
-        store = server or words.store
+    with own_server(words.store == OWN_SERVER) as (url, operator):
+        store = url or words.store
+        if operator is not None:
+            words.server_fd = operator.theirs.fileno()
         if words.uid is not None:
-            return as_other_user(words, store)
+            return as_other_user(words, store, operator)
         crowd = bystanders.start("4711")
         try:
-            return in_child(lambda: torture(words, store, crowd))
+            return in_child(lambda: torture(words, store, crowd), operator)
         finally:
             bystanders.end(crowd)
 
 
 @contextmanager
-def own_server(wanted: bool) -> Iterator[str | None]:
-    """The URL of a database server that ends with this process. It is a stranger to the inner one."""
+def own_server(wanted: bool) -> Iterator[tuple[str, Operator] | tuple[None, None]]:
+    """The URL of a database server that ends with this process, and who strikes it. It is a stranger to the
+    inner one."""
     if not wanted:
-        yield None
+        yield None, None
         return
     server = Server()
+    operator = Operator(server)
     try:
         server.start()
-        yield server.url()
+        yield server.url(), operator
     finally:
+        operator.close()
         server.close()
 
 
-def as_other_user(words: argparse.Namespace, store: str | None) -> int:
+def as_other_user(words: argparse.Namespace, store: str | None, operator: Operator | None) -> int:
     """The same again in a process that is that user's from its first instruction on."""
     command = [
         "--called",
@@ -107,19 +123,21 @@ def as_other_user(words: argparse.Namespace, store: str | None) -> int:
     ]
     command += ["--workers", words.workers, "--containment", words.containment]
     command += ["--store", store] if store else []
+    command += ["--server-fd", words.server_fd, "--server-share", words.server_share] if operator else []
     command += ["--keep"] if words.keep else []
     command += ["--verbose"] if words.verbose else []
     copy = ProgramCopy(words.uid)
     me = os.pidfd_open(os.getpid())
     try:
-        return in_child(lambda: copy.become("tests.torture", [str(word) for word in command], me))
+        return in_child(lambda: copy.become("tests.torture", [str(word) for word in command], me), operator)
     finally:
         os.close(me)
         copy.close()
 
 
-def in_child(inner: Callable[[], int]) -> int:
-    """Run it in a child, a subreaper that dies with us; its exit code."""
+def in_child(inner: Callable[[], int], operator: Operator | None = None) -> int:
+    """Run it in a child, a subreaper that dies with us; its exit code. Meanwhile the operator does here what
+    it is asked for."""
     me = os.pidfd_open(os.getpid())
     sys.stdout.flush()
     child = os.fork()
@@ -139,12 +157,14 @@ def in_child(inner: Callable[[], int]) -> int:
             sys.stdout.flush()
             os._exit(code)
     os.close(me)
-    return os.waitstatus_to_exitcode(_wait(child)) & 0xFF
+    return os.waitstatus_to_exitcode(_wait(child, operator)) & 0xFF
 
 
-def _wait(pid: int) -> int:
+def _wait(pid: int, operator: Operator | None) -> int:
     while True:
         try:
+            if operator is not None:
+                operator.serve(pid)
             return os.waitpid(pid, 0)[1]
         except KeyboardInterrupt:
             continue  # the terminal told the inner process as well: it ends what it started, then itself
@@ -166,7 +186,9 @@ def torture(words: argparse.Namespace, store: str | None, crowd: list[bystanders
                 if words.verbose:
                     print(line, flush=True)
 
-            harness = Harness(rig, random.Random(words.seed), crowd, say)
+            server = None if words.server_fd is None else Remote(words.server_fd)
+            rng = random.Random(words.seed)
+            harness = Harness(rig, rng, crowd, say, server, words.server_share / 100)
             harness.run(words.kills, words.massacre)
         tally = harness.tally
         print(f"\n{show(tally, headline(words, store), time.monotonic() - began)}\n")

@@ -8,7 +8,9 @@ from tests.torture import census as look
 from tests.torture import ledger, names
 from tests.torture.bystanders import Bystander
 from tests.torture.census import Proc
+from tests.torture.outage import Outages
 from tests.torture.rig import GRACE, LEASE_TTL, Rig, Slot
+from tests.torture.server import Remote
 from tests.torture.strike import Striker
 from tests.torture.tally import COMMITTING, PUBLISHING, STARTING, Tally
 from tests.torture.verdict import finish
@@ -37,6 +39,7 @@ POINTS = {
     **dict.fromkeys(STARTING, 4),
     "ended": 2,
 }
+SERVER = "server"
 AIMED_SHARE, EARLY_SHARE, STOP_SHARE = 0.5, 0.1, 0.1
 YOUNG_SHARE, AGAIN_SHARE = 0.25, 0.4
 """Share of the massacres that come as soon as something is in flight, not when all leaves have grown; and, of
@@ -51,15 +54,26 @@ class Harness:
     """Owns the loop. Everything below this process belongs to the system under torture."""
 
     def __init__(
-        self, rig: Rig, rng: random.Random, bystanders: list[Bystander], say: Callable[[str], None]
+        self,
+        rig: Rig,
+        rng: random.Random,
+        bystanders: list[Bystander],
+        say: Callable[[str], None],
+        server: Remote | None = None,
+        server_share: float = 0.0,
     ) -> None:
+        """`server`: that of the store, which then gets this share of the kills."""
         self.rig = rig
         self.rng = rng
         self.tally = Tally()
-        self.watch = Watch(rig, self.tally, bystanders, lambda: (rng.randint(3, 8), rng.uniform(0.05, 0.35)))
+        self.watch = Watch(
+            rig, self.tally, bystanders, lambda: (rng.randint(3, 8), rng.uniform(0.05, 0.35)), server
+        )
         self._say = say
         self._bystanders = bystanders
         self._striker = Striker(rig, self.watch, self.tally, rng)
+        self._server_share = server_share
+        self._outages = Outages(server, rig, self.watch, self.tally, self._striker, rng) if server else None
 
     # -- the run --------------------------------------------------------------------------------------------
     def run(self, kills: int, massacres: int) -> None:
@@ -81,20 +95,21 @@ class Harness:
 
     def _one(self) -> str:
         self.watch.keep_up()
+        role = SERVER if self._outages and self.rng.random() < self._server_share else None
         chance = self.rng.random()
-        if chance < STOP_SHARE:
+        if chance < STOP_SHARE and not role:
             return self._stop_one()
         if chance < STOP_SHARE + AIMED_SHARE:
-            aimed = self._aimed()
+            aimed = self._aimed(role)
             if aimed is not None:
                 return aimed
         elif chance < STOP_SHARE + AIMED_SHARE + EARLY_SHARE:
             self.watch.wait(lambda: bool(self.watch.census().of("worker")), READY_LIMIT)
             self.watch.pause(self.rng.random() * 0.4)
-            return self._strike(self._choose(RANDOM_ROLES), "early")
+            return self._strike(role or self._choose(RANDOM_ROLES), "early")
         self._steady()
         self.watch.pause(self.rng.random() * 0.6)
-        return self._strike(self._choose(RANDOM_ROLES), "working")
+        return self._strike(role or self._choose(RANDOM_ROLES), "working")
 
     def _all_at_once(self) -> str:
         """With jobs in flight: at any moment of their work, or of their starts."""
@@ -128,8 +143,9 @@ class Harness:
     def _choose(self, weights: dict[str, int]) -> str:
         return self.rng.choices(list(weights), list(weights.values()))[0]
 
-    def _aimed(self) -> str | None:
-        """Hold a worker at a fault point, kill it or a relative of it right there. None: nobody came by."""
+    def _aimed(self, role: str | None = None) -> str | None:
+        """Hold a worker at a fault point, kill it, a relative of it or the server right there. None: nobody
+        came by."""
         slot, point = self.rng.choice(self.rig.slots), self._choose(POINTS)
         hold = slot.faults / point
         hold.touch()
@@ -140,7 +156,7 @@ class Harness:
                 self._note_held_unit(slot)
             self.watch.poll()
             self.watch.pause(self.rng.choice([0.0, 0.0, 0.05, 0.2]))
-            return self._strike(self._choose(AIMED_ROLES), point, slot)
+            return self._strike(role or self._choose(AIMED_ROLES), point, slot)
         finally:
             self.rig.release()
 
@@ -167,6 +183,8 @@ class Harness:
 
     def _strike(self, role: str, phase: str, slot: Slot | None = None) -> str:
         census = self.watch.census()
+        if role == SERVER and self._outages:
+            return self._outages.one(phase, census)
         if role == "all":
             return self._striker.massacre(phase, census)
         if role == "branch":

@@ -12,6 +12,11 @@ def attempt_name(job: str, attempt: int) -> str:
     return f"{job}/{attempt}"
 
 
+def job_and_number(attempt: str) -> tuple[str, int]:
+    job, _, number = attempt.partition("/")
+    return job, int(number)
+
+
 def token_of(run: str, job: str, attempt: int) -> str:
     """The digits in the argument of every leaf of that attempt."""
     return f"{run}{job[1:]}{attempt:0{ATTEMPT_DIGITS}d}"

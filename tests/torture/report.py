@@ -5,9 +5,12 @@ import platform
 import statistics
 from collections.abc import Iterator, Sequence
 
-from tests.torture.tally import COMMITTING, FAULTS, PUBLISHING, Tally
+from tests.torture.server import KINDS
+from tests.torture.tally import APART, COMMITTING, FAULTS, PUBLISHING, Tally
 
 FAULTS_SHOWN = 10
+_NO_SUM = (*KINDS, APART)
+"""Their times are those of a server: how long it was away, and until a unit was committed again."""
 
 
 def show(tally: Tally, head: str, seconds: float) -> str:
@@ -17,7 +20,8 @@ def show(tally: Tally, head: str, seconds: float) -> str:
 
 
 def _roles(tally: Tally) -> list[str]:
-    return sorted({*tally.stops, *(role for role, _ in tally.kills)}, key=lambda r: (-tally.of_role(r), r))
+    seen = {*tally.stops, *tally.again_seconds, *(role for role, _ in tally.kills)}
+    return sorted(seen, key=lambda role: (role in _NO_SUM, -tally.of_role(role), role))
 
 
 def _times(tally: Tally) -> Iterator[str]:
@@ -30,8 +34,8 @@ def _times(tally: Tally) -> Iterator[str]:
             tally.clean_seconds[role],
             tally.again_seconds[role],
         )
-    every_clean = [s for values in tally.clean_seconds.values() for s in values]
-    every_again = [s for values in tally.again_seconds.values() for s in values]
+    every_clean = [s for role, values in tally.clean_seconds.items() if role not in _NO_SUM for s in values]
+    every_again = [s for role, values in tally.again_seconds.items() if role not in _NO_SUM for s in values]
     yield _row("sum", (tally.kills.total(), tally.stops.total()), every_clean, every_again)
 
 
@@ -58,6 +62,8 @@ def _facts(tally: Tally, seconds: float) -> Iterator[str]:
     )
     yield f"{tally.jobs} jobs, {tally.attempts} attempts (held by {_counts(tally.containment)})"
     yield f"units: {_counts(tally.units)}"
+    if tally.survived:
+        yield f"attempts that ran when the server was struck: {_counts(tally.survived)}"
     if tally.massacres:
         start = _p50_max(tally.start_seconds, "{:.1f}")
         branch, again = tally.of_role("branch"), tally.of_phase("restarting")

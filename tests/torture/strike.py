@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterable
 
 from tests.torture import census as look
+from tests.torture import names
 from tests.torture.census import Census, Doomed, Proc
 from tests.torture.rig import GRACE, Rig, Slot
-from tests.torture.tally import Tally
+from tests.torture.tally import APART, Tally
 from tests.torture.watch import Hit, Watch
 from unjam.supervise import linux
 from unjam.supervise.mark import get_mark
@@ -36,13 +37,19 @@ class Striker:
         """Attempts that a kill or a stop took along."""
         self.bystanding: set[str] = set()
         """Attempts of a worker whose zygote was killed: they must not notice."""
+        self.server_away = False
+        """Then what is killed runs again only when the server is back."""
+        self.waiting = Doomed(rig.run)
+        """Workers without a keeper that may stay until it is."""
 
     def one(self, victim: Proc, phase: str, census: Census) -> str:
         """Kill this process; everything that must end with it has two seconds."""
         doomed, attempts = self.doom(census, victim)
-        at = self._count(victim.role, phase, census, attempts)
+        at = self.count(victim.role, phase, census, attempts)
         if victim.role == "keeper":
             self._mark_killed(victim)
+            if self.server_away:
+                self._let_wait(doomed, census.tree(victim))
         look.send(victim, signal.SIGKILL)
         # Whoever takes over must not be held where its predecessor died.
         self._rig.release()
@@ -95,7 +102,7 @@ class Striker:
             (inside if any(p.role == "ns-init" for p in tree) else others).add(tree)
         outside.keys |= others.keys
         outside.attempts |= others.attempts
-        at = self._count(role, phase, census, inside.attempts | others.attempts)
+        at = self.count(role, phase, census, inside.attempts | others.attempts)
         self._slaughter(census, slot)
         before = len(self._tally.faults["orphans"])
         told = self._until_clean(role, phase, inside, at)
@@ -133,7 +140,8 @@ class Striker:
         self._tally.fault("orphans", [f"all, {phase}: left by the next start: {w}" for w in late.values()])
         look.kill_all(late)
         self._tally.left_after += len(late)
-        self._tally.start_seconds.append(seconds)
+        if not self.server_away:
+            self._tally.start_seconds.append(seconds)
         return f"{len(late)} after the next start ({seconds:.1f} s)"
 
     # -- counting -------------------------------------------------------------------------------------------
@@ -141,18 +149,25 @@ class Striker:
         """The worker dies while the guardian is frozen: the kernel wakes the guardian to clean up."""
         return self.one(census.procs[guardian.parent], "guardian stopped", census)
 
-    def _count(self, role: str, phase: str, census: Census, attempts: set[str]) -> float:
+    def count(self, role: str, phase: str, census: Census, attempts: set[str]) -> float:
         self._tally.kills[role, phase] += 1
         self._tally.leaves.append(census.leaves())
         at = time.monotonic()
-        hit = Hit(role, at)
+        hit = Hit(APART if self.server_away else role, at)
         for name in attempts:
-            job, _, attempt = name.partition("/")
-            hit.attempts[job] = int(attempt)
+            job, attempt = names.job_and_number(name)
+            hit.attempts[job] = attempt
         if hit.attempts:
             self._watch.hits.append(hit)
         self.hit |= attempts
         return at
+
+    def _let_wait(self, doomed: Doomed, tree: list[Proc]) -> None:
+        """A worker has ends to write before it leaves, and keeps its zygote."""
+        patient = {p.key for p in tree if p.role in ("worker", "zygote", "newborn")}
+        self.waiting.keys |= patient
+        doomed.keys -= patient
+        doomed.marks.clear()
 
     def _mark_killed(self, keeper: Proc) -> None:
         for slot in self._rig.slots:

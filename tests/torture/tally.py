@@ -8,6 +8,9 @@ COMMITTING = ("unit_committed",)
 PUBLISHING = ("tree_gone", "verified", "publishing", "renamed")
 STARTING = ("claimed", "hello", "begun", "gone")
 
+APART = "outage"
+"""Takes the place of the role where the server was away before the jobs that a kill interrupted ran again."""
+
 FAULTS = {
     "orphans": "processes alive 2 s after they should be gone",
     "lost": "jobs that did not end well",
@@ -48,6 +51,8 @@ class Tally:
     """Attempts by what held them, as the kernel says."""
     units: Counter[str] = field(default_factory=Counter)
     """committed, reused, interrupted."""
+    survived: Counter[str] = field(default_factory=Counter)
+    """Attempts that ran when the server was struck and that no other kill hit: went on, or stopped."""
     jobs: int = 0
     attempts: int = 0
     faults: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in FAULTS})

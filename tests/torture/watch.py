@@ -9,7 +9,8 @@ from tests.torture import census, ledger
 from tests.torture.bystanders import Bystander
 from tests.torture.census import Census, Doomed
 from tests.torture.rig import SLOTS_EACH, Rig
-from tests.torture.tally import Tally
+from tests.torture.server import Outage, Remote
+from tests.torture.tally import APART, Tally
 
 QUIET_LOOKS = 3
 """Looks in a row that must find nothing: one can miss a process that is just being reparented."""
@@ -30,12 +31,20 @@ class Watch:
     """The eyes of one run. Must be asked often: what it has not seen it cannot count."""
 
     def __init__(
-        self, rig: Rig, tally: Tally, bystanders: list[Bystander], new_job: Callable[[], tuple[int, float]]
+        self,
+        rig: Rig,
+        tally: Tally,
+        bystanders: list[Bystander],
+        new_job: Callable[[], tuple[int, float]],
+        server: Remote | None = None,
     ) -> None:
-        """`new_job`: units and seconds a unit of the next jobs."""
+        """`new_job`: units and seconds a unit of the next jobs. `server`: that of the store, if ours."""
         self._rig = rig
         self._tally = tally
         self._new_job = new_job
+        self._server = server
+        self._returned: list[Outage] = []
+        """Outages after which no unit has been committed yet."""
         self.spared = {one.pid for one in bystanders} | {os.getpid()}
         self.ledger = ledger.Reader(rig.folder)
         self.last: dict[str, ledger.Line] = {}
@@ -83,6 +92,8 @@ class Watch:
         self._rig.tend()
         if not self.submitting or time.monotonic() < self._topped_up + TOP_UP_EVERY:
             return
+        if self._server is not None and self._server.is_away():
+            return  # we would wait for it and see nothing meanwhile
         self._topped_up = time.monotonic()
         units, seconds = self._new_job()
         self._rig.top_up(len(self._rig.slots) * SLOTS_EACH + 2, units, seconds)
@@ -100,6 +111,8 @@ class Watch:
                 self.last[line.job] = line
             if line.kind == "begin":
                 self._began(line)
+            elif line.kind == "commit":
+                self._committed(line)
         self._look_at_outputs()
 
     def _began(self, line: ledger.Line) -> None:
@@ -108,6 +121,21 @@ class Watch:
             if attempt is not None and line.attempt > attempt:
                 self._tally.again_seconds[hit.role].append(line.at - hit.at)
                 self.hits.remove(hit)
+
+    def set_apart(self) -> None:
+        """What a kill interrupted now runs again when the server answers: that says nothing of the kill."""
+        for hit in self.hits:
+            hit.role = APART
+
+    def came_back(self, outage: Outage, *, alone: bool) -> None:
+        """The server answers: when is a unit committed again? `alone`: nothing else was killed meanwhile."""
+        self._tally.clean_seconds[outage.kind].append(outage.seconds)
+        self._returned += [outage] if alone else []
+
+    def _committed(self, line: ledger.Line) -> None:
+        for outage in [one for one in self._returned if line.at > one.ended]:
+            self._tally.again_seconds[outage.kind].append(line.at - outage.began)
+            self._returned.remove(outage)
 
     def _look_at_outputs(self) -> None:
         """INV-TORN: a name holds nothing or the whole; and once it holds that, no other file."""

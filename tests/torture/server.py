@@ -1,0 +1,138 @@
+"""The database server under torture. It belongs to the outer process, its parent, and is a stranger to the
+inner one, which can only ask for what is to be done to it."""
+
+import json
+import os
+import random
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import psutil
+
+from tests.postgres import Server
+
+ONE, ALL, STOP, FREEZE = "pg-one", "pg-all", "pg-stop", "pg-freeze"
+KINDS = (ONE, ALL, STOP, FREEZE)
+"""One of its processes is killed, and it recovers by itself; all of them are, and it is started anew at once;
+it is stopped in good order (for a while, or not) and started; it is stopped by SIGSTOP for a while."""
+FREEZE_SECONDS = (2.0, 12.0)
+DOWN_SECONDS = (0.0, 8.0)
+_LARGEST = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """`seconds`: how long it is away on purpose. `draw`: chooses the victim, 0 <= draw < 1."""
+
+    kind: str
+    seconds: float
+    draw: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """`began`, `ended`: CLOCK_MONOTONIC seconds of the strike and of the first answer after it."""
+
+    kind: str
+    began: float
+    ended: float
+    told: str
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.began
+
+
+class Operator:
+    """The outer side: does what is asked to the server, and says when it answers again."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.theirs.set_inheritable(True)  # another user's process is a program of its own
+
+    def serve(self, child: int) -> None:
+        """Until this child of ours has ended."""
+        pidfd = os.pidfd_open(child)
+        try:
+            poller = select.poll()
+            poller.register(pidfd, select.POLLIN)
+            poller.register(self._ours, select.POLLIN)
+            while pidfd not in dict(poller.poll()):
+                outage = self._strike(Order(**json.loads(self._ours.recv(_LARGEST))))
+                self._ours.send(json.dumps(asdict(outage)).encode())
+        finally:
+            os.close(pidfd)
+
+    def _strike(self, order: Order) -> Outage:
+        began, told = time.monotonic(), f"for {order.seconds:.1f} s"
+        if order.kind == ONE:
+            told = _retried(lambda: self._server.kill_one(order.draw))
+        elif order.kind == ALL:
+            self._server.kill()
+            self._server.start()
+            told = "started at once"
+        elif order.kind == STOP:
+            self._server.stop(signal.SIGINT)
+            time.sleep(order.seconds)
+            self._server.start()
+        else:
+            with self._server.frozen():
+                time.sleep(order.seconds)
+        return Outage(order.kind, began, time.monotonic(), told)
+
+    def close(self) -> None:
+        self._ours.close()
+        self.theirs.close()
+
+
+def _retried(kill_one: Callable[[], str]) -> str:
+    while True:
+        try:
+            return kill_one()
+        except psutil.NoSuchProcess:
+            continue  # it has just ended by itself
+
+
+class Remote:
+    """The inner side."""
+
+    def __init__(self, fd: int) -> None:
+        """`fd`: of `Operator.theirs`."""
+        self._socket = socket.socket(fileno=os.dup(fd))
+        self._socket.setblocking(False)
+        self._kinds: list[str] = []
+        self._away = False
+        self.last: Outage | None = None
+        """The newest that is over."""
+
+    def choose(self, rng: random.Random) -> Order:
+        """All kinds, in any order, before one comes again: a short run has them all."""
+        if not self._kinds:
+            self._kinds = rng.sample(KINDS, len(KINDS))
+        kind = self._kinds.pop()
+        seconds = {FREEZE: rng.uniform(*FREEZE_SECONDS), STOP: rng.choice([0.0, rng.uniform(*DOWN_SECONDS)])}
+        return Order(kind, seconds.get(kind, 0.0), rng.random())
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def strike(self, order: Order) -> None:
+        self._away = True
+        self._socket.send(json.dumps(asdict(order)).encode())
+
+    def is_away(self) -> bool:
+        """It may be: the operator has not said that it answers again."""
+        if self._away:
+            try:
+                data = self._socket.recv(_LARGEST)
+            except BlockingIOError:
+                return True
+            if not data:
+                raise RuntimeError("the server's operator is gone")
+            self._away, self.last = False, Outage(**json.loads(data))
+        return False
