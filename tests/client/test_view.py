@@ -11,7 +11,7 @@ from unjam.client.waits import Surroundings, look_around, next_step
 from unjam.errors import NotFound
 from unjam.jobs.model import JobLimits
 from unjam.jobs.reasons import Reason, ReasonCode
-from unjam.jobs.records import AttemptEnd, ProgressUpdate, UnitRecord
+from unjam.jobs.records import AttemptEnd, AttemptRecord, ProgressUpdate, UnitRecord
 from unjam.jobs.states import AttemptState, Phase, Request, State, UnitState
 
 # Scripts rely on these names; more may come, none may go.
@@ -130,9 +130,10 @@ def test_an_expired_lease_stalls_and_requests_are_told(world: World) -> None:
     assert step(eta_seconds=30.0).startswith("finish 1030.0")
     assert step(state=State.FAILED) == ""
     limited = replace(job.spec, limits=JobLimits(timeout=60))
+    attempt = AttemptRecord(1, 1, "worker", "host", AttemptState.RUNNING, started_at=990.0)
     timed = next_step(
         replace(job, spec=limited, lease_expires_at=1020.0, eta_seconds=500.0),
-        replace(around, attempt_started=lambda job_id: 990.0),
+        replace(around, last_attempt=lambda job_id: attempt),
     )
     assert timed is not None
     assert (timed.action, timed.at) == ("timeout", 1050.0)
@@ -158,8 +159,22 @@ def test_finished_units_on_a_machine_that_is_not_here_are_told(world: World) -> 
     assert "2 finished units" not in why(world, job_id)
     world.end(claim, State.QUEUED, ReasonCode.WORKER_LOST)
     world.store.heartbeat(away.id, ttl=-1)
-    world.worker()
-    assert why(world, job_id).endswith("; 2 finished units on studio-2: done again elsewhere")
+    other = world.worker(ttl=31.5)
+    waits = job_view(world.store, job_id)["next"]
+    assert waits["cause"] == "units"
+    assert waits["why"] == (
+        "2 finished units on studio-2: left to it for 31 s, then another machine takes it and does them again"
+    )
+    assert world.take(other) == [], "what is told is what a claim does"
+    at_home = world.worker(host="id-of-another")
+    assert job_view(world.store, job_id)["next"]["cause"] == "turn"
+    world.store.check_out(at_home.id)
+    waited = replace(other, heartbeat_at=world.store.now() + 31, expires_at=world.store.now() + 62)
+    later = replace(look_around(world.store), now=world.store.now() + 31, workers=[waited])
+    upcoming = next_step(world.job(job_id), later)
+    assert upcoming is not None
+    assert upcoming.cause == "turn"
+    assert upcoming.why.endswith("when its turn comes; does 2 finished units on id-of-another again")
 
 
 def test_a_slot_of_what_cannot_be_killed_is_told(world: World) -> None:

@@ -20,14 +20,13 @@ PIPELINES = ("convert", "exec")
 
 
 class World:
-    """`clock` is the store's: move it to age everything."""
+    """A store, its settings and a folder for inputs."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.settings = Settings(home=root / "home", slots=4)
         self.settings.home.mkdir()
         self.here = host_id(self.settings.home)
-        self.skew = 0.0
         self.store = open_store(self.settings.store)
 
     def file(self, name: str, text: str = "media") -> Path:
@@ -77,11 +76,15 @@ class World:
         return worker
 
     def claim(self, worker: WorkerInfo, *, ttl: float = 30) -> Claim:
+        (claim,) = self.take(worker, ttl=ttl)
+        return claim
+
+    def take(self, worker: WorkerInfo, *, ttl: float = 30) -> list[Claim]:
+        """One job, or none."""
         capacity = Capacity(host=worker.host, cpu=64, memory_bytes=2**40, gpu=0, free_slots=1)
-        (claim,) = self.store.claim(
+        return self.store.claim(
             worker.id, capacity=capacity, queues=worker.queues, pipelines=worker.pipelines, ttl=ttl
         )
-        return claim
 
     def end(self, claim: Claim, state: State, code: ReasonCode, message: str = "so it was") -> None:
         reason = Reason(code, message)

@@ -4,7 +4,20 @@ from typing import Any
 
 import pytest
 
-from tests.store.rig import HOST, PAUSED, TTL, Clock, bring, changes, ending, job, state_of, take, take_one
+from tests.store.rig import (
+    HOST,
+    PAUSED,
+    TTL,
+    Clock,
+    bring,
+    changes,
+    ending,
+    job,
+    state_of,
+    take,
+    take_one,
+    unit,
+)
 from unjam.jobs.model import Needs
 from unjam.jobs.records import Claim, Lease
 from unjam.jobs.states import AttemptState, Phase, Request, State
@@ -82,6 +95,66 @@ def test_no_more_than_asked_for_and_than_slots(store: Store) -> None:
     assert len(take(store, limit=4, free_slots=2)) == 2
     assert len(take(store, limit=2, free_slots=4)) == 2
     assert take(store, limit=4, free_slots=0) == []
+
+
+# -- where its units lie ---------------------------------------------------------------------------------
+@pytest.fixture
+def with_unit_on_a(store: Store, clock: Clock) -> Store:
+    """A job that has just come back to the queue, with a unit on host-a."""
+    store.submit(job("old"))
+    clock.advance(1_000)
+    claim = take_one(store)
+    store.put_plan(claim.lease, "encode", "d", {}, host=HOST)
+    store.commit_unit(claim.lease, unit("u0", host=HOST))
+    store.renew("worker-1", [claim.lease], ttl=TTL)
+    store.end(claim.lease, ending(State.QUEUED, claim))
+    return store
+
+
+def test_units_keep_their_job_on_their_machine_for_one_ttl(with_unit_on_a: Store, clock: Clock) -> None:
+    """INV-KEEP: elsewhere they would be done again. Those behind it do not wait for it."""
+    with_unit_on_a.submit(job("new"))
+    assert ids(take(with_unit_on_a, host="host-b", limit=9)) == ["new"]
+    clock.advance(TTL - 1)
+    assert ids(take(with_unit_on_a, host="host-b")) == []
+    assert ids(take(with_unit_on_a, host=HOST)) == ["old"]
+
+
+def test_no_machine_is_waited_for_longer_than_one_ttl(with_unit_on_a: Store, clock: Clock) -> None:
+    """INV-LOST: it may never come back."""
+    clock.advance(TTL)
+    assert ids(take(with_unit_on_a, host="host-b")) == ["old"]
+
+
+def test_the_ttl_begins_anew_when_a_job_is_due_later(store: Store, clock: Clock) -> None:
+    store.submit(job("old"))
+    claim = take_one(store)
+    store.put_plan(claim.lease, "encode", "d", {}, host=HOST)
+    store.commit_unit(claim.lease, unit("u0", host=HOST))
+    store.end(claim.lease, ending(State.QUEUED, claim, run_at=store.now() + 100))
+    clock.advance(100 + TTL - 1)
+    assert ids(take(store, host="host-b")) == []
+    clock.advance(1)
+    assert ids(take(store, host="host-b")) == ["old"]
+
+
+def test_units_that_every_machine_sees_bind_nothing(store: Store) -> None:
+    store.submit(job("shared"))
+    claim = take_one(store)
+    store.put_plan(claim.lease, "encode", "d", {}, host=HOST)
+    store.commit_unit(claim.lease, unit("u0", host=None))
+    store.end(claim.lease, ending(State.QUEUED, claim))
+    assert ids(take(store, host="host-b")) == ["shared"]
+
+
+def test_who_has_a_part_of_the_units_waits_for_nobody(with_unit_on_a: Store, clock: Clock) -> None:
+    clock.advance(TTL)
+    claim = take_one(with_unit_on_a, host="host-b")
+    with_unit_on_a.put_plan(claim.lease, "encode", "d", {}, host="host-b")
+    with_unit_on_a.commit_unit(claim.lease, unit("u1", host="host-b"))
+    with_unit_on_a.end(claim.lease, ending(State.QUEUED, claim))
+    assert ids(take(with_unit_on_a, host="host-c")) == []
+    assert ids(take(with_unit_on_a, host=HOST)) == ["old"]
 
 
 # -- room ------------------------------------------------------------------------------------------------

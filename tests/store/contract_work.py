@@ -4,6 +4,7 @@ import pytest
 
 from tests.store.rig import (
     HOST,
+    TTL,
     Clock,
     an_input,
     bring,
@@ -27,10 +28,10 @@ def claim(store: Store) -> Claim:
     return take_one(store)
 
 
-def again(store: Store, claim: Claim, **more: str) -> Claim:
+def again(store: Store, claim: Claim) -> Claim:
     """The attempt is lost; the next one."""
     store.end(claim.lease, ending(State.QUEUED, claim))
-    return take_one(store, **more)
+    return take_one(store)
 
 
 def kinds(store: Store) -> list[str]:
@@ -105,11 +106,13 @@ def test_a_unit_is_committed_once(store: Store, claim: Claim) -> None:
     )
 
 
-def test_a_unit_on_another_host_does_not_hold_here(store: Store, claim: Claim) -> None:
+def test_a_unit_on_another_host_does_not_hold_here(store: Store, claim: Claim, clock: Clock) -> None:
     store.put_plan(claim.lease, "encode", "digest-1", {}, host=HOST)
     store.commit_unit(claim.lease, unit("0000", host=HOST))
     store.commit_unit(claim.lease, unit("0001"))
-    elsewhere = again(store, claim, host="host-b")
+    store.end(claim.lease, ending(State.QUEUED, claim))
+    clock.advance(TTL)
+    elsewhere = take_one(store, host="host-b")
     found = store.put_plan(elsewhere.lease, "encode", "digest-1", {}, host="host-b")
     assert [unit.name for unit in found.committed] == ["0001"]
     store.commit_unit(elsewhere.lease, unit("0000", host="host-b"))

@@ -37,6 +37,8 @@ class ModelJob:
     worker: str | None = None
     host: str | None = None
     expires_at: float | None = None
+    came_back_at: float = 0.0
+    """When its last attempt ended."""
     by_dependency: bool = False
     """Failed only because another one had."""
     plan: tuple[str, str] | None = None
@@ -133,6 +135,7 @@ class Model:
             for job in self.jobs.values()
             if job.state is State.QUEUED and job.run_at <= self.now and job.pipeline in pipelines
             and job.queue not in self.paused_queues and (queues is None or job.queue in queues)
+            and not self._left_to_others(job, machine.host, ttl)
         ]  # fmt: skip
         taken: list[tuple[str, int]] = []
         for job in sorted(due, key=self._turn):
@@ -150,6 +153,10 @@ class Model:
             elif self.now - job.run_at > PATIENCE:
                 break
         return taken
+
+    def _left_to_others(self, job: ModelJob, host: str, ttl: float) -> bool:
+        places = {where for _, where in job.units.values() if where is not None}
+        return bool(places) and host not in places and max(job.run_at, job.came_back_at) > self.now - ttl
 
     def _turn(self, job: ModelJob) -> tuple[float, float, int]:
         return -job.priority - (self.now - job.run_at) // AGING, job.run_at, job.seq
@@ -232,6 +239,8 @@ class Model:
             self._settle_dependants(job)
 
     def _leave(self, job: ModelJob, state: State) -> None:
+        if job.state in LIVE:
+            job.came_back_at = self.now
         job.state, job.phase, job.requested, job.by_dependency = state, None, None, False
         job.worker = job.host = job.expires_at = None
 

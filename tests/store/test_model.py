@@ -431,6 +431,7 @@ class StoreMachine(CheckedStore):
                 self.reap(0)
             if not any(one.state is State.QUEUED for one in self.model.jobs.values()):
                 break
+            self.time_passes(TTL)  # what was just reaped is left to the machine with its units for so long
             self.claim("w2", 3, None, PIPELINES)
             for held in self.model.live():
                 self._succeed(Lease(held.id, held.fence))

@@ -20,7 +20,7 @@ def job_view(store: Store, job_id: str, *, units: bool = False) -> dict[str, Any
     if job is None:
         raise NotFound(f"{job_id}: no such job")
     attempts = store.attempts(job_id)
-    around = look_around(store, closely=True)
+    around = look_around(store)
     artifacts = store.artifacts(job_id)
     view = _head(job, next_step(job, around)) | {
         "stages": [_stage(stage) for stage in store.stages(job_id)],

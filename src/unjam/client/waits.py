@@ -12,6 +12,7 @@ from unjam.jobs.lifecycle import ENDED, LIVE
 from unjam.jobs.machines import WorkerInfo
 from unjam.jobs.model import Job
 from unjam.jobs.progress import WAITING_FOR
+from unjam.jobs.records import AttemptRecord
 from unjam.jobs.states import Phase, Request, State
 from unjam.measures import show_duration, show_size
 from unjam.store.attachments import ABANDONED
@@ -35,6 +36,8 @@ class Cause(StrEnum):
     CPU = "cpu"
     MEMORY = "memory"
     GPU = "gpu"
+    UNITS = "units"
+    """Its finished units lie on machines that are away; another one takes it later, and does them again."""
     TURN = "turn"
     """A worker has room for it; it looks for jobs about once a second, or has others in front of it."""
     DEPENDENCY = "dependency"
@@ -74,7 +77,7 @@ class Surroundings:
     """The unfinished jobs that a waiting job waits for."""
     unit_hosts: Callable[[str], Sequence[str]] = lambda job_id: ()
     """Where the finished units of a job lie: machines, once for each unit."""
-    attempt_started: Callable[[str], float | None] = lambda job_id: None
+    last_attempt: Callable[[str], AttemptRecord | None] = lambda job_id: None
 
     @cached_property
     def living(self) -> list[WorkerInfo]:
@@ -84,13 +87,12 @@ class Surroundings:
         return next((w.host for w in self.workers if w.id == worker_id), None)
 
 
-def look_around(store: Store, *, closely: bool = False) -> Surroundings:
-    """The surroundings of every job of this store, as they are now. `closely`: also what costs a look at the
-    units of each job."""
+def look_around(store: Store) -> Surroundings:
+    """The surroundings of every job of this store, as they are now."""
 
-    def started(job_id: str) -> float | None:
+    def last_attempt(job_id: str) -> AttemptRecord | None:
         attempts = store.attempts(job_id)
-        return attempts[-1].started_at if attempts else None
+        return attempts[-1] if attempts else None
 
     return Surroundings(
         now=store.now(),
@@ -98,8 +100,8 @@ def look_around(store: Store, *, closely: bool = False) -> Surroundings:
         paused_queues=store.paused_queues(),
         running=store.list_jobs(JobFilter(states=LIVE), limit=LOOK),
         blockers=lambda job_id: store.get_many(store.blocked_by(job_id)),
-        unit_hosts=lambda job_id: [u.host for u in store.units(job_id) if u.host] if closely else (),
-        attempt_started=started,
+        unit_hosts=lambda job_id: [u.host for u in store.units(job_id) if u.host],
+        last_attempt=last_attempt,
     )
 
 
@@ -147,8 +149,18 @@ def _queued(job: Job, around: Surroundings) -> Next:
     if job.spec.needs.gpu and not any(worker.gpu for worker in takers):
         told = f"no_worker: none of {_count(len(takers), 'worker')} has a GPU, and it needs one"
         return Next("start", None, Cause.NO_WORKER, told)
+    places = around.unit_hosts(job.id) if job.fence else ()
+    if places and not any(worker.host in places for worker in takers):
+        where = _units_on(places, around)
+        until = _left_until(job, takers, around)
+        if until > around.now:
+            left = show_duration(until - around.now)
+            told = f"{where}: left to it for {left}, then another machine takes it and does them again"
+            return Next("start", until, Cause.UNITS, told)
+        cause, why = _shortage(job, takers, around)
+        return Next("start", None, cause, f"{why}; does {where} again")
     cause, why = _shortage(job, takers, around)
-    return Next("start", None, cause, why + _elsewhere(job, takers, around))
+    return Next("start", None, cause, why)
 
 
 def _no_worker(job: Job, around: Surroundings) -> str:
@@ -212,15 +224,17 @@ def _held_by(jobs: Sequence[Job]) -> str:
     return f": held by {_listed([j.id for j in jobs[:NAMED]], len(jobs))}" if jobs else ""
 
 
-def _elsewhere(job: Job, takers: Sequence[WorkerInfo], around: Surroundings) -> str:
-    """A remark where finished units lie on machines that none of these workers is on."""
-    hosts = {worker.host for worker in takers}
-    lost = [host for host in around.unit_hosts(job.id) if host not in hosts]
-    if not lost:
-        return ""
+def _units_on(places: Sequence[str], around: Surroundings) -> str:
     names = {w.host: w.host_name or w.host for w in around.workers}
-    where = ", ".join(sorted({names.get(host, host) for host in lost}))
-    return f"; {_count(len(lost), 'finished unit')} on {where}: done again elsewhere"
+    where = ", ".join(sorted({names.get(place, place) for place in places}))
+    return f"{_count(len(places), 'finished unit')} on {where}"
+
+
+def _left_until(job: Job, takers: Sequence[WorkerInfo], around: Surroundings) -> float:
+    """When a worker of another machine than those with its units takes it; counted as a claim does it."""
+    last = around.last_attempt(job.id)
+    came_back_at = max(job.run_at, last.ended_at or 0.0) if last is not None else job.run_at
+    return came_back_at + min(worker.expires_at - worker.heartbeat_at for worker in takers)
 
 
 # -- live ---------------------------------------------------------------------------------------------------
@@ -260,9 +274,10 @@ def _limits(job: Job, around: Surroundings) -> list[Next]:
     finish = None if job.eta_seconds is None else around.now + job.eta_seconds
     steps = [Next("finish", finish, Cause.WORKING, job.message or (job.phase or "running"))]
     timeout = job.spec.limits.timeout
-    if timeout is not None and (began := around.attempt_started(job.id)) is not None:
+    last = around.last_attempt(job.id) if timeout is not None else None
+    if timeout is not None and last is not None and last.started_at is not None:
         told = f"limit of {show_duration(timeout)} an attempt"
-        steps.append(Next("timeout", began + timeout, Cause.TIME_LIMIT, told))
+        steps.append(Next("timeout", last.started_at + timeout, Cause.TIME_LIMIT, told))
     if job.stall_at is not None and job.advanced_at is not None:
         silent = around.now - job.advanced_at
         if silent >= SILENT:

@@ -43,6 +43,8 @@ class Claiming(Base):
             "queues": None if queues is None else json.dumps(list(queues)),
             "pipelines": json.dumps(list(pipelines)),
             "now": None if self._db.tells_time else self.now(),
+            "host": capacity.host,
+            "ttl": ttl,
         }
         # Looked at before the lock is asked for: an idle worker that polls disturbs no writer.
         if wanted < 1 or not self._db.all("find_lanes", which):

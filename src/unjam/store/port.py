@@ -139,8 +139,9 @@ class Store(Protocol):
     ) -> list[Claim]:
         """Take up to `limit` jobs that fit: by priority (high first), then age. The machine's cpu, memory
         and gpu are counted inside the statement from live leases over all workers of `capacity.host`
-        (INV-LOCK); a job that needs more than the whole machine counts as needing all of it. Inserts the
-        attempt row."""
+        (INV-LOCK); a job that needs more than the whole machine counts as needing all of it. A job whose
+        committed units lie on other machines only is left to those for one `ttl` after it came back: here
+        they would be done again (INV-KEEP). Inserts the attempt row."""
 
     def begin(self, lease: Lease, *, identity: str, pid: int, log_path: str) -> None:
         """Commit who will run the attempt; only then may it start (nothing runs that the store does not

@@ -7,6 +7,17 @@ CROSS JOIN LATERAL (
     FROM job AS h
     WHERE h.lane_id = l.id AND h.state = 'queued'
       AND h.run_at <= coalesce(CAST(:now AS double precision), extract(epoch FROM statement_timestamp()))
+      -- Units that lie on another machine would be done again here: that one may take the job for one TTL.
+      AND NOT (
+          EXISTS (
+              SELECT 1 FROM unit AS u WHERE u.job_seq = h.seq AND u.state = 'committed' AND u.host <> :host
+          )
+          AND NOT EXISTS (
+              SELECT 1 FROM unit AS u WHERE u.job_seq = h.seq AND u.state = 'committed' AND u.host = :host
+          )
+          AND greatest(h.run_at, (SELECT max(a.ended_at) FROM attempt AS a WHERE a.job_seq = h.seq))
+              > coalesce(CAST(:now AS double precision), extract(epoch FROM statement_timestamp())) - CAST(:ttl AS double precision)
+      )
     ORDER BY h.run_at, h.seq
     LIMIT :limit
 ) AS j
