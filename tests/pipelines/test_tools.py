@@ -1,6 +1,7 @@
 """Tools inside an attempt: outputs read, ends told, nothing left behind."""
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -111,3 +112,13 @@ def test_a_stop_terminates_the_tool_once_then_kills(tmp_path: Path, stubborn: bo
     assert note.read_text() == "T", "a second TERM would make ffmpeg drop its trailer"
     assert pids
     assert not any(process_alive(pid) for pid in pids)
+
+
+def test_a_tool_that_says_nothing_wakes_nobody(tmp_path: Path) -> None:
+    """Not even to look whether it has ended: its end is an event."""
+    wakes = []
+    for on_tick in (None, lambda: None):
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        run_tool(["sleep", "2.2"], log_path=str(tmp_path / "log"), on_tick=on_tick)
+        wakes.append(resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before)
+    assert wakes[0] + 3 <= wakes[1] <= wakes[0] + 6, wakes

@@ -164,7 +164,7 @@ class Context:
         patience: float | None = STOP_SECONDS,
     ) -> ToolResult:
         """Run a tool: stdin closed, stderr to the attempt's log, stdout to the log or to `on_output`;
-        `on_tick` is called a few times a second meanwhile. See `tools.run_tool`.
+        `on_tick` is called twice a second meanwhile. See `tools.run_tool`.
 
         Raises ToolMissing, and ToolFailed (with the end of what it said) unless `check` is off.
         """

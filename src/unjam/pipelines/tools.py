@@ -20,8 +20,8 @@ left."""
 TAIL_BYTES = 4000
 PIPE_BYTES = 65536
 """All that a pipe holds (the kernel's default), so that one read empties it."""
-TICK = 0.25
-"""Seconds between two looks at a tool that says nothing."""
+TICK = 0.5
+"""Seconds between two looks at a tool that says nothing: as often as its attempt may tell its worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def run_tool(
     """Run to the end. stderr goes to the attempt's own stderr (its log file); stdout there too, or to
     `on_output`.
 
-    `on_tick` is called a few times a second while the tool runs. When the attempt is stopped meanwhile the
+    `on_tick` is called twice a second while the tool runs. When the attempt is stopped meanwhile the
     tool gets one TERM (a second would make ffmpeg drop its trailer), `patience` seconds, then KILL; with None
     it is left to the guardian to kill it. Raises ToolMissing, ToolFailed.
     """
@@ -113,13 +113,14 @@ def _follow(
     poller = select.poll()
     pidfd = os.pidfd_open(process.pid)
     out = process.stdout.fileno() if process.stdout is not None else None
+    patience = None if on_tick is None else TICK * 1000  # nothing to do without a word of the tool: no wake
     try:
         poller.register(pidfd, select.POLLIN)
         if out is not None:
             poller.register(out, select.POLLIN)
         ended = False
         while True:
-            ready = {fd for fd, _ in poller.poll(0 if ended else TICK * 1000)}
+            ready = {fd for fd, _ in poller.poll(0 if ended else patience)}
             if on_tick is not None:
                 on_tick()
             if out is not None and on_output is not None and out in ready:
