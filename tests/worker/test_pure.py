@@ -181,6 +181,57 @@ def test_cpu_use_alone_is_no_advance() -> None:
     assert picture.check(42.0).stalled
 
 
+def test_only_news_of_the_use_of_cpu_and_memory_are_worth_a_transaction() -> None:
+    picture = Picture(now=0.0, stall_after=None)
+    picture.stage_started(StageStarted("encode", 1.0, 10.0, 40.0, None), now=0.0, wall=0.0)
+
+    def use(now: float, cpu_seconds: float, rss: int = 100 << 20) -> bool:
+        picture.used(cpu_seconds=cpu_seconds, rss_bytes=rss, processes=2, now=now)
+        return picture.tells(now)
+
+    def tell(now: float) -> Any:
+        return picture.update(LEASE, now=now, wall=now).usage
+
+    assert use(1.0, 2.0)
+    assert use(2.0, 4.0)
+    assert tell(2.0)["cpu_percent"] == 200.0
+    assert not use(3.0, 5.98), "198 %"
+    assert not use(4.0, 7.96, 102 << 20), "2 MiB more"
+    assert use(5.0, 9.6), "164 %"
+    assert tell(5.0)["cpu_percent"] == 164.0
+    assert not use(6.0, 11.2)
+    assert use(10.0, 17.7), "a little, for five seconds"
+    assert tell(10.0)["cpu_percent"] == 162.5
+    assert use(12.0, 20.95, 150 << 20), "half as much memory again"
+    tell(12.0)
+    assert not picture.tells(100.0), "nothing new since"
+
+
+def test_what_idles_for_long_enough_is_told_to_stall_sooner() -> None:
+    """INV-STALL: the moment at which it will count as stalled is shown, and moves with the limit."""
+    picture = Picture(now=0.0, stall_after=None)
+    picture.stage_started(StageStarted("encode", 1.0, 30.0, 300.0, None), now=0.0, wall=0.0)
+    for second in (1.0, 2.0):
+        picture.used(cpu_seconds=second, rss_bytes=1, processes=1, now=second)
+    assert picture.update(LEASE, now=2.0, wall=2.0).stall_at == 300.0
+    picture.used(cpu_seconds=2.0, rss_bytes=1, processes=1, now=3.0)
+    picture.update(LEASE, now=3.0, wall=3.0)
+    assert not picture.tells(3.0)
+    picture.used(cpu_seconds=2.0, rss_bytes=1, processes=1, now=13.0)
+    assert picture.tells(13.0)
+    assert picture.update(LEASE, now=13.0, wall=13.0).stall_at == 30.0
+
+
+def test_a_new_stage_knows_from_the_first_sample_whether_it_is_busy() -> None:
+    """INV-STALL: a guardian looks every two seconds; a limit of three must not strike before it has."""
+    picture = Picture(now=0.0, stall_after=None)
+    picture.used(cpu_seconds=1.0, rss_bytes=1, processes=1, now=1.0)
+    picture.stage_started(StageStarted("encode", 1.0, 3.0, 30.0, None), now=2.0, wall=0.0)
+    picture.used(cpu_seconds=3.0, rss_bytes=1, processes=1, now=3.0)
+    assert not picture.check(6.0).stalled
+    assert picture.check(32.0).stalled
+
+
 def test_waiting_for_a_token_is_no_stall() -> None:
     picture = Picture(now=0.0, stall_after=5.0)
     picture.stage_started(StageStarted("gpu", 1.0, None, None, None), now=0.0, wall=0.0)

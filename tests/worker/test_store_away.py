@@ -21,6 +21,7 @@ from unjam.worker.renew import renew_loop, request_loop
 from unjam.worker.shared import WorkerState
 from unjam.worker.storeline import StoreLine
 from unjam.worker.tokens import Tokens
+from unjam.worker.watch import watch_loop
 
 
 class Sick:
@@ -69,12 +70,23 @@ def test_an_end_waits_for_the_store_but_not_once_the_worker_is_to_end_at_once(tm
     asyncio.run(life())
 
 
+async def wake(state: WorkerState) -> None:
+    """What calls and the watch do for the duties that wait for them."""
+    for event in (state.woken, state.asked, state.reapable):
+        event.set()
+    await asyncio.sleep(0.01)
+
+
+def watch(state: WorkerState) -> Coroutine[Any, Any, None]:
+    return watch_loop(state, queues=None, pipelines=("none",))
+
+
 def claims(state: WorkerState) -> Coroutine[Any, Any, None]:
     return Claims(state, queues=None, pipelines=("none",)).run()
 
 
 @pytest.mark.parametrize("error", [DiskFull("full"), StoreUnavailable("away")], ids=["full", "away"])
-@pytest.mark.parametrize("duty", [renew_loop, request_loop, reap_loop, claims])
+@pytest.mark.parametrize("duty", [renew_loop, request_loop, reap_loop, watch, claims])
 def test_a_duty_outlives_a_store_that_cannot_write(
     tmp_path: Path, error: UnjamError, duty: Callable[[WorkerState], Coroutine[Any, Any, None]]
 ) -> None:
@@ -95,18 +107,17 @@ def test_a_duty_outlives_a_store_that_cannot_write(
         )  # fmt: skip
         [store] = sick
         if duty is request_loop:
-            state.running[Lease("j1", 1)] = cast(
-                Any, SimpleNamespace(asked_to_pause=False)
-            )  # it asks only while something runs
+            # It asks only while something runs.
+            state.running[Lease("j1", 1)] = cast(Any, SimpleNamespace(asked_to_pause=False))
         store.error = error
         task = asyncio.create_task(duty(state))
         async with asyncio.timeout(10):
             while not store.failed and not task.done():
-                await asyncio.sleep(0.01)
+                await wake(state)
             assert not task.done(), task
             store.error = None
             while not store.served and not task.done():
-                await asyncio.sleep(0.01)
+                await wake(state)
         assert not task.done(), task
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -41,6 +41,22 @@ class HeldLease:
 
 
 @dataclass(frozen=True, slots=True)
+class Due:
+    """What waits for a worker at this moment: it asks for the rest only where there is something."""
+
+    claimable: bool
+    """A job that it serves is due; it may not fit."""
+    requested: bool
+    """Something is asked of a job that it runs."""
+    expired: bool
+    """The lease of some job ran out."""
+    abandoned: bool
+    """A watcher did not renew its attachment."""
+    neighbours: bool
+    """Other workers are checked in on its machine."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlanRecord:
     """What a stage decided before its units began. Another digest voids the units committed under it."""
 

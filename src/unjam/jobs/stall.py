@@ -86,10 +86,14 @@ class StallClock:
         (t0, used0), (t1, used1) = self._cpu[0], self._cpu[-1]
         return (used1 - used0) / (t1 - t0) if t1 > t0 else 0.0
 
+    @property
+    def limit(self) -> float:
+        """Seconds without an advance that are allowed at the present use of CPU."""
+        return self.limits.busy_after if self.cpu_share > BUSY_SHARE else self.limits.stall_after
+
     def check(self, now: float) -> Verdict:
         """The verdict at this moment."""
-        share = self.cpu_share
-        limit = self.limits.busy_after if share > BUSY_SHARE else self.limits.stall_after
+        share, limit = self.cpu_share, self.limit
         silent = max(0.0, now - self.advanced_at)
         evidence = f"no new {self._what} for {silent:.0f} s, CPU {100 * share:.0f} %"
         return Verdict(silent >= limit, evidence, max(0.0, limit - silent))

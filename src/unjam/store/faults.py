@@ -11,6 +11,7 @@ from unjam.store.port import Store
 READS = frozenset(
     {
         "now", "steady_since", "check", "backup", "close", "requests", "publishing", "live_jobs", "expired",
+        "due",
         "workers", "queues", "resolve", "newest", "batch_jobs", "get", "get_many", "find_dedupe", "list_jobs",
         "count_by_state", "stages", "units", "attempts", "artifacts", "events_since", "last_event_id",
         "blocked_by", "attached", "paused_queues",

@@ -20,6 +20,7 @@ from unjam.jobs.records import (
     AttemptEnd,
     AttemptRecord,
     Claim,
+    Due,
     Event,
     HeldLease,
     Lease,
@@ -246,6 +247,11 @@ class Store(Protocol):
     def check_in(self, worker: WorkerInfo, *, ttl: float) -> None: ...
     def heartbeat(self, worker_id: str, *, ttl: float, draining: bool = False, stuck: int = 0) -> None: ...
     def check_out(self, worker_id: str) -> None: ...
+    def due(
+        self, worker_id: str, *, host: str, queues: Sequence[str] | None, pipelines: Sequence[str]
+    ) -> Due:
+        """Is there anything for this worker of `host`? One look for all that it would ask for otherwise."""
+
     def workers(self) -> list[WorkerInfo]: ...
     def forget_worker(self, worker_id: str) -> None:
         """Remove the row of a worker proven dead that holds no job."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+
 from unjam.errors import Conflict, NotFound
 from unjam.jobs.machines import QueueInfo, WorkerInfo
+from unjam.jobs.records import Due
 from unjam.jobs.states import State
 from unjam.store.base import Base
 from unjam.store.rows import worker_of, worker_params
+
+_DUE = tuple(one.name for one in fields(Due))
 
 
 class Staffing(Base):
@@ -28,6 +35,22 @@ class Staffing(Base):
             # The row of a worker that still holds a job is what proves its death later.
             if not self._db.run("forget_worker", {"id": worker_id}):
                 self._db.run("expire_worker", {"id": worker_id, "now": self.now()})
+
+    def due(
+        self, worker_id: str, *, host: str, queues: Sequence[str] | None, pipelines: Sequence[str]
+    ) -> Due:
+        row = self._db.one(
+            "find_due",
+            {
+                "worker_id": worker_id,
+                "host": host,
+                "queues": None if queues is None else json.dumps(list(queues)),
+                "pipelines": json.dumps(list(pipelines)),
+                "now": None if self._db.tells_time else self.now(),
+            },
+        )
+        assert row is not None  # a SELECT without a table always answers
+        return Due(*(bool(row[name]) for name in _DUE))
 
     def workers(self) -> list[WorkerInfo]:
         return [worker_of(row) for row in self._db.all("list_workers")]

@@ -1,4 +1,4 @@
-"""The claim loop: takes jobs that fit while there are free slots, woken by hints over a polling floor."""
+"""The claim loop: takes jobs that fit while there are free slots, woken by calls, and by what the watch saw."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from unjam.jobs.records import Claim
 from unjam.store.wakeup import Waker
 from unjam.worker.attempt import AttemptRun
-from unjam.worker.shared import WorkerState, boottime, wait_at_most
+from unjam.worker.shared import WorkerState, boottime
 from unjam.worker.shortage import descriptors, room_for_attempts
 from unjam.worker.storeline import AWAY
 
@@ -37,7 +37,7 @@ class Claims:
                 await self._be_courteous()
                 if await self._claim(1 if state.neighbours else free):
                     continue  # what was claimed may not be all that fits
-            await wait_at_most(state.woken, state.settings.poll_every)
+            await state.woken.wait()
 
     def _room(self) -> int:
         """How many attempts the machine lets us start now."""
@@ -101,6 +101,7 @@ class Claims:
             del self._runs[done]
             del state.running[claim.lease]
             state.woken.set()
+            state.ended.set()
             self._neighbours.poke()
             if not done.cancelled() and (error := done.exception()) is not None:
                 # Its end is written where that was possible; else the lease runs out (INV-LOST).

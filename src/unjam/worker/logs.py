@@ -48,8 +48,15 @@ async def keep_in_bounds(state: WorkerState, paths: Sequence[str]) -> None:
             trim(path, longest)
 
     try:
-        long = [path for path in paths if os.path.exists(path) and os.path.getsize(path) > longest]
+        long = [path for path in paths if _size(path) > longest]
         if long:
             await in_thread(work)
     except (TimeoutError, OSError) as error:
         state.say(f"logs could not be trimmed: {error}")
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0

@@ -97,8 +97,8 @@ class Worker:
             await asyncio.gather(state.launcher.start(), self._recover())
             pipelines = registry.names(self._settings.pipelines)
             claims = Claims(state, queues=self._options.queues, pipelines=pipelines)
-            self._start(renew_loop(state), request_loop(state), watch_loop(state), reap_loop(state))
-            self._start(tidy_loop(state))
+            self._start(renew_loop(state), request_loop(state), reap_loop(state), tidy_loop(state))
+            self._start(watch_loop(state, queues=self._options.queues, pipelines=pipelines))
             if self._options.exit_when_idle:
                 self._start(self._drain_when_idle())
             state.say(f"worker {state.id}: ready, {state.slots} slot(s), store {shown(self._settings.store)}")
@@ -195,8 +195,9 @@ class Worker:
         pipelines = registry.names(self._settings.pipelines)
         while not state.draining:
             await asyncio.sleep(IDLE_EVERY)
-            if state.running:
-                continue
+            while state.running:
+                state.ended.clear()
+                await state.ended.wait()
             try:
                 waiting = await state.line.do(lambda s: _waiting(s, queues, pipelines))
             except AWAY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,12 @@ from unjam.jobs.records import Lease, ProgressUpdate, StageRecord, UnitRecord
 from unjam.jobs.stall import StallClock, StallLimits, Verdict
 from unjam.jobs.states import Phase, StageState, UnitState
 
+DRIFT = 0.05
+"""Share by which CPU and memory must move to be news: below it each second of a long encode was a transaction
+that told 198 % for 199 %."""
+DRIFT_SECONDS = 5.0
+"""After which less is told too."""
+_NOISE: Mapping[str, float] = {"cpu_percent": 1.0, "rss_bytes": 1 << 20}
 VERIFYING = frozenset({"verify", "seal"})
 """Stages shown as the phase `verifying`."""
 
@@ -39,6 +46,9 @@ class Picture:
         self._held: str | None = None
         self._message = ""
         self._usage: dict[str, Any] | None = None
+        self._told_usage: dict[str, Any] = {}
+        self._told_at = 0.0
+        self._told_limit = 0.0
         self._last_cpu: tuple[float, float] | None = None
         self.units_committed = 0
         self.stalled: str | None = None
@@ -51,6 +61,10 @@ class Picture:
         busy = None if self._stall_after else message.busy_after
         clock = StallClock(StallLimits.of(idle, busy), now=now)
         deadline = now + message.timeout if message.timeout else None
+        if self._last_cpu is not None:
+            clock.cpu(
+                *self._last_cpu
+            )  # what is used from here on counts with the next sample, not the one after
         self._running = _Running(message.stage, clock, deadline)
         self._message = ""
         self._progress.add_stage(message.stage, message.weight)
@@ -100,9 +114,17 @@ class Picture:
         self._last_cpu = (now, cpu_seconds)
         self._usage = {"cpu_percent": round(percent, 1), "rss_bytes": rss_bytes, "processes": processes}
         self._clock.cpu(now, cpu_seconds)
-        self.changed = True
 
     # -- read -----------------------------------------------------------------------------------------------
+    def tells(self, now: float) -> bool:
+        """Is there anything new that is worth a transaction?"""
+        usage = self._usage or {}
+        # The limit: when its CPU has idled for long enough it will count as stalled sooner than was told.
+        if self.changed or _moved(self._told_usage, usage) or self._clock.limit != self._told_limit:
+            return True
+        ages = usage != self._told_usage or self._progress.eta(now) is not None
+        return ages and now - self._told_at >= DRIFT_SECONDS
+
     def check(self, now: float) -> Verdict:
         """Does it still advance? (INV-STALL)"""
         if self._held is not None:
@@ -133,6 +155,8 @@ class Picture:
     def update(self, lease: Lease, *, now: float, wall: float) -> ProgressUpdate:
         """What the store is told of this attempt."""
         self.changed = False
+        self._told_usage, self._told_at = self._usage or {}, now
+        self._told_limit = self._clock.limit
         silent = now - self._clock.advanced_at
         return ProgressUpdate(
             lease=lease,
@@ -175,3 +199,11 @@ class Picture:
         known = self._stages.get(name) or StageRecord(name, StageState.PENDING, len(self._stages))
         self._stages[name] = replace(known, **changes)
         self.changed = True
+
+
+def _moved(told: Mapping[str, float], now: Mapping[str, float]) -> bool:
+    """Is any figure news?"""
+    return any(
+        abs(value - told.get(name, 0)) > max(DRIFT * value, _NOISE.get(name, 0))
+        for name, value in now.items()
+    )

@@ -1,4 +1,4 @@
-"""The reaper: looks once a second for workers that died, leases that ran out and watchers that vanished."""
+"""The reaper: frees what is held by workers that died, leases that ran out and watchers that vanished."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import asyncio
 
 from unjam.jobs.machines import WorkerInfo
 from unjam.store.port import Store
+from unjam.store.url import is_postgres
 from unjam.worker.recovery import Recovery, is_gone, reap_expired, recover
 from unjam.worker.shared import WorkerState
 from unjam.worker.storeline import AWAY
 
 
 async def reap_loop(state: WorkerState) -> None:
-    """Until cancelled: workers of this host that died, leases that ran out, watchers that vanished."""
+    """Until cancelled; a round whenever the watch saw that there may be something, at most one a second."""
     told: set[str] = set()
     while True:
         await asyncio.sleep(max(1.0, state.settings.poll_every))
+        # Over a network it looks every round: only so does its line notice each outage, in which leases run
+        # out by no fault of their owners.
+        if not is_postgres(state.settings.store):
+            await state.reapable.wait()
+            state.reapable.clear()
         try:
             workers, found, left = await state.chores.do(lambda s: _round(s, state))
         except AWAY:

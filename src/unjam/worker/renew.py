@@ -8,7 +8,7 @@ from dataclasses import replace
 from unjam.errors import NotFound
 from unjam.jobs.records import HeldLease
 from unjam.store.port import Store
-from unjam.worker.shared import WorkerState, boottime, wait_at_most
+from unjam.worker.shared import WorkerState, boottime
 from unjam.worker.storeline import AWAY
 
 
@@ -58,9 +58,9 @@ def _beat(store: Store, state: WorkerState, *, ttl: float, draining: bool) -> fl
 
 
 async def request_loop(state: WorkerState) -> None:
-    """Hears of cancel and pause by wake-up call, and by looking once a second."""
+    """Reads what is asked of running jobs: after a wake-up call, and when the watch saw something."""
     while True:
-        await wait_at_most(state.asked, state.settings.poll_every)
+        await state.asked.wait()
         state.asked.clear()
         if not state.running:
             continue

@@ -26,7 +26,7 @@ from unjam.worker.tokens import Tokens
 if TYPE_CHECKING:
     from unjam.worker.attempt import AttemptRun
 
-__all__ = ["WorkerState", "boottime", "wait_at_most"]
+__all__ = ["WorkerState", "boottime"]
 
 
 @dataclass(slots=True)
@@ -59,6 +59,10 @@ class WorkerState:
     """There may be a job to claim."""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     """There may be a request for a running job."""
+    reapable: asyncio.Event = field(default_factory=asyncio.Event)
+    """There may be something to free: of a worker that died, of a lease that ran out, of a watcher."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """An attempt ended."""
 
     def capacity(self, free_slots: int) -> Capacity:
         """What this machine has for the jobs of all its workers, and how many more this one may take."""
@@ -102,16 +106,3 @@ class WorkerState:
         self.say(f"{text}: {type(error).__name__}: {error}")
         for line in "".join(traceback.format_exception(error)).splitlines():
             self.say(line)
-
-
-async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
-    """Until the event is set, or the polling floor is reached: a wake-up call is a hint and may be lost.
-
-    Not asyncio.wait_for: before Python 3.12 it swallows a cancellation that comes together with the event,
-    and a worker then never ended.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
