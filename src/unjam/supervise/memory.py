@@ -5,11 +5,17 @@ second, and ten times near the limit. Without a limit only the machine's killer 
 nobody of ours sent is no crash when that killer has struck a moment before.
 """
 
-from unjam.supervise import cgroup
+from unjam.supervise import cgroup, linux
 from unjam.supervise.values import Killer
 
 SAMPLE_SECONDS = 1.0
 SAMPLE_SECONDS_NEAR_LIMIT = 0.1
+SAMPLE_SECONDS_LATER = 2.0
+"""Between samples of a tree that has no limit to keep, once it has run for YOUNG seconds."""
+YOUNG = 10.0
+KILLER_SECONDS = 5.0
+"""How often the machine's killer is looked for: its count stands among 170 others that the kernel adds up over
+all processors, the dearest file of a sample."""
 NEAR_LIMIT = 0.8  # share of the limit above which sampling is ten times faster
 
 
@@ -20,6 +26,7 @@ class MemoryWatch:
         self.limit = limit
         self.group: cgroup.Group | None = None
         self._kills = [kernel_kills()]
+        self._began = self._looked_at = linux.boottime()
 
     def enclose(self, mark: int, name: str) -> bool:
         """Make the group, if there is a limit and the system lets us. It holds nobody until `admit`."""
@@ -47,19 +54,23 @@ class MemoryWatch:
 
     def over(self, rss: int) -> bool:
         """Must the tree be ended now?"""
-        self._kills = [self._kills[-1], kernel_kills()]
+        now = linux.boottime()
+        if now - self._looked_at >= KILLER_SECONDS:
+            self._kills, self._looked_at = [self._kills[-1], kernel_kills()], now
         if self.group is not None:
             return self.group.oom_kills() > 0  # version 1 kills only one of the tree
         return self.limit is not None and rss > self.limit
 
     def look_again_in(self, rss: int) -> float:
         """Seconds until the next sample."""
+        if self.limit is None and linux.boottime() - self._began >= YOUNG:
+            return SAMPLE_SECONDS_LATER
         near = self.limit is not None and self.group is None and rss > NEAR_LIMIT * self.limit
         return SAMPLE_SECONDS_NEAR_LIMIT if near else SAMPLE_SECONDS
 
     def killer(self) -> Killer | None:
         """Asked when the tree is gone: did the kernel kill one of it, or somebody on this machine within the
-        last two samples?"""
+        last ten seconds?"""
         if self.group is not None and self.group.oom_kills():
             return "group"
         return "machine" if kernel_kills() > self._kills[0] else None

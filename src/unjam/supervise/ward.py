@@ -17,10 +17,13 @@ from unjam.supervise import attempt, kill, linux, nsinit, protocol
 from unjam.supervise.clocks import Clocks
 from unjam.supervise.faults import FaultPoints
 from unjam.supervise.memory import MemoryWatch
-from unjam.supervise.usage import sample_tree
+from unjam.supervise.usage import Sample, TreeUsage
 from unjam.supervise.values import SHORT_OF, Killer
 
 KILL_LIMIT = 2.0  # seconds after SIGKILL until what is left counts as stuck (uninterruptible sleep)
+USAGE_SECONDS = 10.0
+"""Silence after which what a tree uses is told again although it uses the same: as long as the worker looks
+back for its use of CPU."""
 EXIT_SHORT = 73  # PID 1 of the namespace could not fork
 
 _HELD_BACK = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCONT}
@@ -55,6 +58,9 @@ class Ward:
         self._peak = 0
         self._cpu = 0.0
         self._reaped_cpu = 0.0  # of this attempt: RUSAGE_CHILDREN has all the guardian ever reaped
+        self._told: Sample | None = None
+        self._told_twice = False  # that nothing changed
+        self._told_at = 0.0
         self._over_memory = False
         self._oom: Killer | None = None
 
@@ -191,6 +197,7 @@ class Ward:
             poller.register(fd, select.POLLIN)
         if self._report_fd >= 0:
             poller.register(self._report_fd, select.POLLIN)
+        usage = TreeUsage(os.getpid(), uncounted=self._top if self._report_fd >= 0 else 0)
         next_sample = linux.boottime() + self._memory.first_look()
         while self._status is None:
             now = linux.boottime()
@@ -212,7 +219,7 @@ class Ward:
             if self._top_fd in ready:
                 return
             if linux.boottime() >= next_sample:
-                next_sample = linux.boottime() + self._sample()
+                next_sample = linux.boottime() + self._sample(usage)
                 if self._over_memory:
                     self._reason = self._reason or "memory"
                     return
@@ -249,18 +256,24 @@ class Ward:
         linux.send_pidfd(self._top_fd, signal.SIGTERM)
         linux.send_pidfd(self._top_fd, signal.SIGCONT)
 
-    def _sample(self) -> float:
-        """Tell the worker what the tree uses; returns seconds until the next sample."""
-        cpu, rss, processes = sample_tree(os.getpid(), uncounted=self._top if self._report_fd >= 0 else 0)
+    def _sample(self, usage: TreeUsage) -> float:
+        """Look at what the tree uses; returns seconds until the next look."""
+        cpu, rss, processes = usage.sample()
         # A child whose parent ignores SIGCHLD takes its time with it: never let the total go back.
         self._cpu = max(self._cpu, cpu + self._reaped_cpu)
         self._peak = max(self._peak, rss)
-        self._say(
-            {"ev": "usage", "cpu": self._cpu, "rss": rss, "processes": processes, "at": linux.boottime()},
-            socket.MSG_DONTWAIT,
-        )
+        self._tell(Sample(self._cpu, rss, processes))
         self._over_memory = self._memory.over(rss)
         return self._memory.look_again_in(rss)
+
+    def _tell(self, sample: Sample) -> None:
+        """Nothing new is told once, so that the worker knows that no CPU was used, and then every 10 s."""
+        now, same = linux.boottime(), sample == self._told
+        if same and self._told_twice and now - self._told_at < USAGE_SECONDS:
+            return
+        said = {"ev": "usage", "cpu": sample.cpu, "rss": sample.rss, "processes": sample.processes, "at": now}
+        if self._say(said, socket.MSG_DONTWAIT):
+            self._told, self._told_twice, self._told_at = sample, same, now
 
     # -- the end -------------------------------------------------------------------------------------------
 
