@@ -47,9 +47,9 @@ def test_a_tree_without_births_is_not_searched_for() -> None:
     def life() -> None:
         sleepers = [subprocess.Popen(SLEEPER) for _ in range(3)]
         usage = TreeUsage(os.getpid())
-        for _ in range(20):  # others may start something meanwhile
-            usage.sample()
+        for _ in range(200):  # others may start something meanwhile
             born = linux.last_born()
+            usage.sample()
             found = usage._pids
             usage.sample()
             if linux.last_born() == born:
