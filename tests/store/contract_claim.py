@@ -17,6 +17,7 @@ from tests.store.rig import (
     take,
     take_one,
     unit,
+    worker,
 )
 from unjam.jobs.model import Needs
 from unjam.jobs.records import Claim, Lease
@@ -242,6 +243,90 @@ def test_a_stream_of_small_jobs_starves_no_large_one(store: Store, clock: Clock,
     assert ids(running) == ["large"]
     # A moment for what still ran; before, its patience, and as long as it takes to become as important.
     assert waited <= priority * AGING + AGING + PATIENCE
+
+
+@pytest.fixture
+def neighbours(store: Store) -> Store:
+    """Two workers of one machine: one for nights, with a job that needs all of it, one for days."""
+    store.check_in(worker("night", queues=("night",), slots=1), ttl=1_000)
+    store.check_in(worker("day", queues=("default",), slots=4), ttl=1_000)
+    store.submit(job("large", queue="night", needs=Needs(cpu=4)))
+    return store
+
+
+def at_day(store: Store, **more: Any) -> list[Claim]:
+    return take(store, by="day", queues=["default"], cpu=4, **more)
+
+
+def at_night(store: Store, **more: Any) -> list[Claim]:
+    return take(store, by="night", queues=["night"], cpu=4, **more)
+
+
+def test_a_neighbour_with_other_queues_starves_no_large_job(neighbours: Store, clock: Clock) -> None:
+    """Each looks at its own queues only; the room of the machine is one."""
+    store, began, running = neighbours, clock(), list[Claim]()
+    for number in range(100):
+        store.submit_many([job(f"small-{number}-{i}") for i in range(4)])
+        running += at_day(store, limit=4)
+        if found := at_night(store):
+            assert ids(found) == ["large"]
+            break
+        clock.advance(20)
+        ended = running.pop(0) if running else None
+        if ended is not None:
+            store.end(ended.lease, ending(State.SUCCEEDED, ended))
+    assert state_of(store, "large") is State.RUNNING
+    assert clock() - began <= 2 * PATIENCE + 4 * 20
+
+
+def test_its_room_is_kept_even_when_it_is_free(neighbours: Store, clock: Clock) -> None:
+    """Whoever looks first would take a part of it again, and so on for ever."""
+    clock.advance(PATIENCE + 1)
+    neighbours.submit(job("small"))
+    assert at_day(neighbours) == []
+    assert ids(at_night(neighbours)) == ["large"]
+
+
+def test_what_comes_before_it_is_not_held_up(neighbours: Store, clock: Clock) -> None:
+    clock.advance(PATIENCE + 1)
+    neighbours.submit(job("urgent", priority=9))
+    assert ids(at_day(neighbours)) == ["urgent"]
+
+
+def test_only_one_is_waited_for_at_a_time(neighbours: Store, clock: Clock) -> None:
+    """The neighbour has one slot: the room that its first job leaves is free for others."""
+    clock.advance(1)
+    neighbours.submit_many([job(f"night-{i}", queue="night", needs=Needs(cpu=4)) for i in range(3)])
+    claim = take_one(neighbours, by="night", queues=["night"], cpu=8)
+    clock.advance(PATIENCE + 1)
+    neighbours.submit_many([job(f"small-{i}") for i in range(9)])
+    assert len(take(neighbours, by="day", queues=["default"], cpu=8, limit=9)) == 4, "its slot is taken"
+    neighbours.end(claim.lease, ending(State.SUCCEEDED, claim))
+    assert at_day(neighbours, limit=9) == [], "four run, four are kept for the next one"
+
+
+@pytest.mark.parametrize("gone", ["draining", "silent", "busy", "elsewhere", "paused queue", "no gpu"])
+def test_nothing_is_kept_for_whom_nobody_takes(neighbours: Store, clock: Clock, gone: str) -> None:
+    """INV-LOST: a neighbour that cannot take it must not idle the machine."""
+    store = neighbours
+    match gone:
+        case "draining":
+            store.heartbeat("night", ttl=1_000, draining=True)
+        case "silent":
+            store.heartbeat("night", ttl=PATIENCE)
+        case "busy":
+            store.submit(job("first", queue="night", priority=1, needs=Needs(cpu=0)))
+            assert ids(at_night(store)) == ["first"]
+        case "elsewhere":
+            store.check_in(worker("night", queues=("night",), slots=1, host="host-b"), ttl=1_000)
+        case "paused queue":
+            store.pause_queue("night", by="ann")
+        case "no gpu":
+            store.request_cancel(["large"], by="ann")
+            store.submit(job("gpu", queue="night", needs=Needs(cpu=4, gpu=1)))
+    clock.advance(PATIENCE + 1)
+    store.submit(job("small"))
+    assert ids(at_day(store, gpu=0)) == ["small"]
 
 
 def test_a_stream_of_important_jobs_starves_no_other(store: Store, clock: Clock) -> None:

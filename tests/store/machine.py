@@ -86,7 +86,7 @@ class CheckedStore(RuleBasedStateMachine):
         assert seen == {id: one.seen for id, one in self.model.jobs.items()}
         if self.calls % 3:
             return  # what follows is dear, and a mistake in it stays
-        workers = {one.id: ModelWorker(one.expires_at, one.draining) for one in store.workers()}
+        workers = {one.id: ModelWorker(one.expires_at, one.host, one.draining) for one in store.workers()}
         assert workers == self.model.workers
         assert {found.lease for found in store.live_jobs()} == {
             Lease(j.id, j.fence) for j in self.model.live()

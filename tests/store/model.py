@@ -1,7 +1,7 @@
 """The store once more, small and slow: no SQL, no indexes. What it says, every store must say."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from unjam.errors import Conflict, Duplicate, LeaseLost, NotFound, PastReturn
 from unjam.jobs.lifecycle import ACTIVE, ENDED, LIVE, RESUMABLE, SATISFIED, can, settle
@@ -9,6 +9,8 @@ from unjam.jobs.records import Lease
 from unjam.jobs.states import Phase, Request, State
 from unjam.store.claim import AGING, PATIENCE
 
+SLOTS = 2
+"""Of every worker."""
 IDLE = (State.QUEUED, State.WAITING, State.PAUSED)
 
 
@@ -55,6 +57,7 @@ class ModelJob:
 @dataclass
 class ModelWorker:
     expires_at: float
+    host: str
     draining: bool = False
 
 
@@ -138,9 +141,17 @@ class Model:
             and not self._left_to_others(job, machine.host, ttl)
         ]  # fmt: skip
         taken: list[tuple[str, int]] = []
+        starving = self._starving(worker, machine, queues, pipelines)
         for job in sorted(due, key=self._turn):
             if len(taken) == limit:
                 break
+            if starving is not None and self._turn(starving) < self._turn(job):
+                needs = {"cpu": min(starving.cpu, machine.cpu), "gpu": min(starving.gpu, machine.gpu)}
+                if any(need > free[name] for name, need in needs.items() if need):
+                    break
+                for name, need in needs.items():
+                    free[name] -= need
+                starving = None
             if job.gpu and not machine.gpu:
                 continue
             needs = {"cpu": min(job.cpu, machine.cpu), "gpu": min(job.gpu, machine.gpu)}
@@ -153,6 +164,25 @@ class Model:
             elif self.now - job.run_at > PATIENCE:
                 break
         return taken
+
+    def _starving(
+        self, worker: str, machine: Host, queues: Sequence[str] | None, pipelines: Sequence[str]
+    ) -> ModelJob | None:
+        """The first that waits for room, where only neighbours serve it; these serve everything."""
+        neighbours = [
+            name
+            for name, w in self.workers.items()
+            if name != worker and w.host == machine.host and not w.draining and w.expires_at > self.now
+            and sum(job.worker == name for job in self.live(machine.host)) < SLOTS
+        ]  # fmt: skip
+        waiting = [
+            job
+            for job in self.jobs.values()
+            if job.state is State.QUEUED and self.now - job.run_at > PATIENCE
+            and job.queue not in self.paused_queues and (not job.gpu or machine.gpu)
+            and not (job.pipeline in pipelines and (queues is None or job.queue in queues))
+        ]  # fmt: skip
+        return min(waiting, key=self._turn) if neighbours and waiting else None
 
     def _left_to_others(self, job: ModelJob, host: str, ttl: float) -> bool:
         places = {where for _, where in job.units.values() if where is not None}
@@ -348,12 +378,12 @@ class Model:
     def heartbeat(self, worker: str, ttl: float, draining: bool) -> None:
         if worker not in self.workers:
             raise NotFound(worker)
-        self.workers[worker] = ModelWorker(self.now + ttl, draining)
+        self.workers[worker] = replace(self.workers[worker], expires_at=self.now + ttl, draining=draining)
 
     def check_out(self, worker: str) -> None:
         if worker in self.workers:
             if any(job.worker == worker for job in self.live()):
-                self.workers[worker] = ModelWorker(self.now, draining=True)
+                self.workers[worker] = replace(self.workers[worker], expires_at=self.now, draining=True)
             else:
                 del self.workers[worker]
 

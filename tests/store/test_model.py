@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from tests.postgres import Server
 from tests.store.machine import HOSTS, CheckedStore
-from tests.store.model import Model, ModelJob, ModelWorker
+from tests.store.model import SLOTS, Model, ModelJob, ModelWorker
 from tests.store.rig import (
     PAUSED,
     TTL,
@@ -144,9 +144,9 @@ class StoreMachine(CheckedStore):
 
     def _check_in(self, name: str) -> None:
         def say(m: Model) -> None:
-            m.workers[name] = ModelWorker(m.now + TTL)
+            m.workers[name] = ModelWorker(m.now + TTL, WORKERS[name].host)
 
-        self.both(say, lambda s: s.check_in(worker(name, host=WORKERS[name].host), ttl=TTL))
+        self.both(say, lambda s: s.check_in(worker(name, host=WORKERS[name].host, slots=SLOTS), ttl=TTL))
 
     # -- claims and leases -------------------------------------------------------------------------------
     @rule(

@@ -89,6 +89,7 @@ def test_no_statement_reads_a_whole_large_table(connection: sqlite3.Connection) 
     [
         ("find_heads", "USING COVERING INDEX job_claim"),
         ("find_lanes", "USING COVERING INDEX job_claim"),
+        ("find_starving", "USING COVERING INDEX job_claim"),
         ("sum_used", "USING COVERING INDEX job_live"),
         ("find_live", "INDEX job_live"),
         ("find_requests", "INDEX job_live"),

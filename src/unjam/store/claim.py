@@ -62,6 +62,7 @@ class Claiming(Base):
         self, worker_id: str, which: dict[str, object], capacity: Capacity, wanted: int, ttl: float
     ) -> dict[int, int]:
         """Take jobs in their turn (`_turn`); their numbers and fences."""
+        which = {**which, "worker_id": worker_id}
         look, now = self._look(which, capacity, FIRST_LOOK), self.now()
         owner = {
             "worker_id": worker_id,
@@ -95,11 +96,12 @@ class Claiming(Base):
         return fences
 
     def _look(self, which: dict[str, object], capacity: Capacity, limit: int) -> _Look:
-        heads, [used] = self._db.together(
+        heads, starving, [used] = self._db.together(
             ("find_heads", {**which, "limit": limit}),
+            ("find_starving", {**which, "patience": PATIENCE, "gpu": capacity.gpu}),
             ("sum_used", {"host": capacity.host}),
         )
-        return _Look(heads, limit, _Room(capacity, used))
+        return _Look(heads, starving, limit, _Room(capacity, used))
 
     def begin(self, lease: Lease, *, identity: str, pid: int, log_path: str) -> None:
         with self._db.write():
@@ -145,9 +147,11 @@ class Claiming(Base):
 class _Look:
     """The first jobs of every lane, and what is free for them."""
 
-    def __init__(self, heads: Sequence[Row], limit: int, room: _Room) -> None:
+    def __init__(self, heads: Sequence[Row], starving: Sequence[Row], limit: int, room: _Room) -> None:
+        """`starving`: jobs that wait for room and that only our neighbours serve."""
         self.room = room
         self._heads = heads
+        self._starving = starving
         counted = Counter(row["lane"] for row in heads)
         self._cut = {lane for lane, of_it in counted.items() if of_it == limit < LOOK}
         """Lanes that have more than was looked at."""
@@ -155,12 +159,20 @@ class _Look:
     def pick(self, wanted: int, now: float, tried: Collection[int]) -> list[Row] | None:
         """The first that fit. None where the end of a lane was passed that goes on: what lies behind it might
         come first."""
-        heads = sorted((row for row in self._heads if row["seq"] not in tried), key=_turn(now))
+        turn = _turn(now)
+        # A neighbour takes one at a time, the first: its room is not ours when its turn comes before.
+        reserved = min(self._starving, key=turn, default=None)
+        heads = sorted((row for row in self._heads if row["seq"] not in tried), key=turn)
         left = Counter(row["lane"] for row in heads)
         if any(not left[lane] for lane in self._cut):
             return None
         picked: list[Row] = []
         for row in heads:
+            if reserved is not None and turn(reserved) < turn(row):
+                if not self.room.fits(reserved):
+                    break
+                self.room.take(reserved)
+                reserved, self._starving = None, ()
             if self.room.fits(row):
                 self.room.take(row)
                 picked.append(row)
