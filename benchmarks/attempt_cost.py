@@ -53,10 +53,12 @@ def measured(label: str, count: int, living: list[int]) -> Iterator[list[float]]
 
 
 async def attempts(containment: Literal["tree", "pidns"], keep: int, count: int, log: str) -> None:
-    launcher = Launcher(mark=new_mark(0), base_preload=PRELOAD, keep_guardians=keep)
+    launcher = Launcher(
+        mark=new_mark(0), base_preload=PRELOAD, keep_guardians=keep, default_containment=containment
+    )
     await launcher.start()
-    if containment == "pidns" and not launcher.pidns_possible:
-        print("attempt, pidns: not possible here")
+    if containment == "pidns" and launcher.pidns_obstacle:
+        print(f"attempt, pidns: not possible here: {launcher.pidns_obstacle.why}")
         await launcher.close()
         return
     spec = LaunchSpec(

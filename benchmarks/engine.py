@@ -21,7 +21,7 @@ from typing import Literal
 from benchmarks import marks
 from benchmarks.system import System, machine, running
 from unjam.jobs.model import NewJob
-from unjam.supervise.nsinit import probe
+from unjam.supervise.nsprobe import obstacle
 
 IDLE_SECONDS = 10.0
 GAP = 0.03
@@ -73,7 +73,7 @@ Contest = Callable[[Figures, Path, int, int], None]
 
 
 def _contestants(peers: Literal["none", "usual", "all"]) -> dict[str, Contest]:
-    levels = LEVELS if probe() else LEVELS[:1]
+    levels = LEVELS[:1] if obstacle(insist=True) else LEVELS
     found: dict[str, Contest] = {f"unjam {level}": _unjam(level) for level in levels}
     found["python start"] = _python_start
     found["bare fork"] = _bare_fork

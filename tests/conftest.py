@@ -11,15 +11,23 @@ import pytest
 
 from tests.helpers import DEMO
 from tests.postgres import Server
+from unjam.supervise import nsprobe
 
 pytest_plugins = ["tests.plugins.orphans", "tests.plugins.skips"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.geteuid() != 0:
-        for item in items:
-            if item.get_closest_marker("root"):
-                item.add_marker(pytest.mark.skip(reason="needs root"))
+    """What needs another user is skipped; tests/supervise/test_ordinary_user.py becomes one where root runs
+    the tests."""
+    root = os.geteuid() == 0
+    obstacle = None if root else nsprobe.obstacle(insist=True)
+    for item in items:
+        if not root and item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+        if root and item.get_closest_marker("ordinary"):
+            item.add_marker(pytest.mark.skip(reason="needs an ordinary user"))
+        if obstacle and item.get_closest_marker("pidns"):
+            item.add_marker(pytest.mark.skip(reason=f"no PID namespace here: {obstacle.why}"))
 
 
 @contextmanager

@@ -167,7 +167,8 @@ class Settings:
     containment: str = field(
         default="auto",
         metadata=_rule(
-            "how attempts are fenced in: the best there is, a PID namespace, or the process tree",
+            "how attempts are fenced in. auto: as root a PID namespace if possible, else the process tree. "
+            "pidns: insists on one, which for an ordinary user lies in a user namespace",
             _text,
             choices=("auto", "pidns", "tree"),
         ),

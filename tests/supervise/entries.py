@@ -1,6 +1,7 @@
 """What attempts do in the tests: entries of the kind function(payload, channel)."""
 
 import ctypes
+import json
 import os
 import re
 import signal
@@ -96,6 +97,22 @@ def situation(_payload: Payload, channel: socket.socket) -> int:
         "executable": Path("/proc/self/cmdline").read_bytes().split(b"\0")[3].decode(),
     }
     channel.send("\n".join(f"{key}={value}" for key, value in facts.items()).encode())
+    return 0
+
+
+def who_am_i(payload: Payload, channel: socket.socket) -> int:
+    """Ids, capabilities and user namespace; makes a file, and tries to take its /proc away."""
+    Path(payload["path"]).write_text("made")
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    facts = {
+        "ids": [os.getuid(), os.geteuid(), os.getgid(), os.getegid()],
+        "groups": os.getgroups(),
+        "capabilities": [status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")],
+        "namespace": os.readlink("/proc/self/ns/user"),
+        "unmounts_proc": ctypes.CDLL(None).umount2(b"/proc", 2) == 0,
+        "read": Path(payload["secret"]).read_text() if "secret" in payload else None,
+    }
+    channel.send(json.dumps(facts).encode())
     return 0
 
 

@@ -150,7 +150,7 @@ def test_a_killed_guardian_takes_its_tree_along_and_no_other(tmp_path: Path) -> 
     run(scenario)
 
 
-@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.root)])
+@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.pidns)])
 def test_a_killed_attempt_takes_its_leaves_along(tmp_path: Path, containment: str) -> None:
     async def scenario() -> None:
         async with launcher() as one:
@@ -168,7 +168,7 @@ def test_a_killed_attempt_takes_its_leaves_along(tmp_path: Path, containment: st
     run(scenario)
 
 
-@pytest.mark.root
+@pytest.mark.pidns
 def test_a_killed_namespace_init_is_a_killed_attempt(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with launcher() as one:
@@ -229,7 +229,7 @@ def worker(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Worker]:
 
 
 on_workers = pytest.mark.parametrize(
-    "worker", ["tree", pytest.param("pidns", marks=pytest.mark.root)], indirect=True
+    "worker", ["tree", pytest.param("pidns", marks=pytest.mark.pidns)], indirect=True
 )
 
 

@@ -14,8 +14,9 @@ from unjam.supervise import linux
 from unjam.supervise.identity import is_alive
 from unjam.supervise.launch import LaunchFailed
 from unjam.supervise.mark import new_mark
+from unjam.supervise.nsprobe import Obstacle
 
-CONTAINMENTS = ["tree", pytest.param("pidns", marks=pytest.mark.root)]
+CONTAINMENTS = ["tree", pytest.param("pidns", marks=pytest.mark.pidns)]
 both = pytest.mark.parametrize("containment", CONTAINMENTS)
 isolations = pytest.mark.parametrize("isolation", ["fork", "spawn"])
 
@@ -278,9 +279,9 @@ def test_closing_ends_attempts_and_zygotes(tmp_path: Path) -> None:
 
 def test_a_namespace_that_is_not_to_be_had_is_a_failed_launch(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with launcher() as one:
-            one.pidns_possible = False
-            with pytest.raises(LaunchFailed, match="PID namespace"):
+        async with launcher(default_containment="auto") as one:
+            one.pidns_obstacle = Obstacle("the moon is full", "wait")
+            with pytest.raises(LaunchFailed, match=r"PID namespace .* the moon is full\. To get it: wait"):
                 await one.launch(spec(tmp_path, containment="pidns"))
             tree = await one.launch(spec(tmp_path, containment="auto"))
             tree.go(math.inf)
@@ -292,7 +293,7 @@ def test_a_namespace_that_is_not_to_be_had_is_a_failed_launch(tmp_path: Path) ->
 @pytest.mark.root
 def test_auto_takes_the_namespace_where_it_works(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with launcher() as one:
+        async with launcher(default_containment="auto") as one:
             tree = await one.launch(spec(tmp_path, "sleep", payload={"announce": True}, containment="auto"))
             tree.go(math.inf)
             await hear(tree)

@@ -28,7 +28,7 @@ def test_limits_that_make_no_sense_are_refused(bad: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     ("containment", "kind"),
     [
-        pytest.param(containment, kind, marks=pytest.mark.root if containment == "pidns" else ())
+        pytest.param(containment, kind, marks=pytest.mark.pidns if containment == "pidns" else ())
         for containment in ("tree", "pidns")
         for kind in hang_table.cases(containment)
     ],
@@ -112,7 +112,7 @@ def test_a_lease_that_is_over_starts_nothing(tmp_path: Path) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.root)])
+@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.pidns)])
 def test_stop_sends_term_once_and_kills_after_the_grace(tmp_path: Path, containment: str) -> None:
     """Two TERMs make ffmpeg drop its trailer: however often stop is called, one is sent."""
 
@@ -142,7 +142,7 @@ def test_stop_sends_term_once_and_kills_after_the_grace(tmp_path: Path, containm
     run(scenario)
 
 
-@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.root)])
+@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.pidns)])
 def test_a_stop_reaches_the_attempts_own_handler_and_the_first_reason_stays(
     tmp_path: Path, containment: str
 ) -> None:
@@ -180,7 +180,7 @@ def test_a_stop_right_after_go_is_not_lost(tmp_path: Path) -> None:
     run(scenario)
 
 
-@pytest.mark.root
+@pytest.mark.pidns
 def test_a_stop_right_after_go_is_not_lost_in_a_namespace(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with launcher() as one:
@@ -281,7 +281,7 @@ def test_samples_end_a_tree_where_the_kernel_does_not(tmp_path: Path) -> None:
     in_subreaper(in_container)
 
 
-@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.root)])
+@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.pidns)])
 def test_usage_is_plausible(tmp_path: Path, containment: str) -> None:
     async def scenario() -> None:
         async with launcher() as one:

@@ -22,7 +22,7 @@ async def _ended(one: Launcher, wanted: LaunchSpec) -> int:
     return tree.identity.pid
 
 
-@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.root)])
+@pytest.mark.parametrize("containment", ["tree", pytest.param("pidns", marks=pytest.mark.pidns)])
 @pytest.mark.parametrize("isolation", ["fork", "spawn"])
 def test_each_attempt_has_its_own_process_namespace_log_and_environment(
     tmp_path: Path, containment: str, isolation: str

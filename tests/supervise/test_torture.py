@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 SECONDS = 14
-CONTAINMENTS = ["tree", pytest.param("pidns", marks=pytest.mark.root)]
+CONTAINMENTS = ["tree", pytest.param("pidns", marks=pytest.mark.pidns)]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 
@@ -36,7 +36,7 @@ def test_one_death_leaves_no_orphan(containment: str) -> None:
     assert score["dirty"] == 0, score["evidence"]
 
 
-@pytest.mark.root
+@pytest.mark.pidns
 def test_with_a_namespace_a_total_kill_leaves_nothing() -> None:
     score = kill_at_random("pidns", "all")
     assert score["dirty"] == 0, score["evidence"]

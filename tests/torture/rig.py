@@ -18,6 +18,7 @@ from unjam.settings import Settings, as_environment, load
 from unjam.store import open_store
 from unjam.store.port import JobFilter
 from unjam.store.url import shown
+from unjam.supervise import nsprobe
 from unjam.worker.spawn import keeper_argv, worker_argv
 
 ROOT = Path(__file__).parent.parent.parent
@@ -180,7 +181,8 @@ class Rig:
 
 
 def build(folder: Path, *, keepers: int, containment: str, store: str | None) -> Rig:
-    """Folders and settings of a fresh system below `folder`. "mixed": every second keeper with `tree`.
+    """Folders and settings of a fresh system below `folder`. "mixed": every second keeper with `tree`,
+    the others with PID namespaces where they can be had, in a user namespace if need be.
 
     Raises UsageError when the store is not empty.
     """
@@ -199,11 +201,12 @@ def build(folder: Path, *, keepers: int, containment: str, store: str | None) ->
         "UNJAM_SLOTS": str(SLOTS_EACH * keepers),
         **({"UNJAM_STORE": store} if store else {}),
     }
+    best = "auto" if nsprobe.obstacle(insist=True) else "pidns"
     slots = []
     for number in range(keepers):
         faults = folder / f"faults{number}"
         faults.mkdir()
-        level = ("auto", "tree")[number % 2] if containment == "mixed" else containment
+        level = (best, "tree")[number % 2] if containment == "mixed" else containment
         slots.append(Slot(number, level, faults, folder / f"worker{number}.log"))
     settings = load(env=environment, cwd=folder)
     rig = Rig(folder, settings, slots, run=f"{secrets.randbelow(10**8):08d}")

@@ -179,19 +179,27 @@ def _descriptors() -> Finding:
 
 
 def _containment(settings: Settings) -> Finding:
-    from unjam.supervise.nsinit import probe
+    from unjam.supervise import nsprobe, userns
 
+    what, tree = "containment", "tree: guardian, subreaper, death signals"
     if settings.containment == "tree":
-        return Finding("ok", "containment", "tree (as set): guardian, subreaper, death signals")
-    if probe():
-        return Finding(
-            "ok", "containment", "pidns: the kernel ends every process of an attempt at one stroke"
+        return Finding("ok", what, "tree (as set): guardian, subreaper, death signals")
+    ordinary = userns.own_ids() is not None
+    if obstacle := nsprobe.obstacle(insist=True):
+        insisting = settings.containment == "pidns"
+        found = f"no PID namespace here: {obstacle.why}" + (
+            ". Every job fails, since containment = pidns insists on one" if insisting else f"; {tree}"
         )
-    verdict: Literal["fail", "warn"] = "fail" if settings.containment == "pidns" else "warn"
-    fix = "run the worker as root (in a container: with SYS_ADMIN) to get PID namespaces"
-    return Finding(
-        verdict, "containment", "tree: guardian, subreaper, death signals; no PID namespace here", fix
-    )
+        return Finding("fail" if insisting else "warn", what, found, obstacle.way_out)
+    if ordinary and settings.containment == "auto":
+        offer = (
+            "to have none left even then: UNJAM_CONTAINMENT=pidns (tried: it works for you). "
+            "Inside, sudo and other setuid tools do not work, and files of other users are nobody's"
+        )
+        found = f"{tree}. Killed all at once, processes may stay until the next start"
+        return Finding("warn", what, found, offer)
+    around = ", inside a user namespace" if ordinary else ""
+    return Finding("ok", what, f"pidns: the kernel ends every process of an attempt at one stroke{around}")
 
 
 def _memory_limit() -> Finding:

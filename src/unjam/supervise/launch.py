@@ -11,6 +11,7 @@ from typing import Any, Literal
 from unjam.supervise import cgroup, kill, linux, protocol
 from unjam.supervise.limits import Limits
 from unjam.supervise.mark import get_mark
+from unjam.supervise.nsprobe import NOT_ASKED, Obstacle
 from unjam.supervise.nursery import ZygoteProcess
 from unjam.supervise.pool import GuardianPool, IdleGuardian
 from unjam.supervise.tree import Tree
@@ -47,7 +48,9 @@ class LaunchSpec:
     env: added to the environment that the worker had when its zygote started.
     preload: modules, imports only, for the zygote that forks this; one zygote for each distinct tuple.
     isolation: "spawn" runs the entry in a fresh interpreter (CUDA, torch: unsafe after a fork).
-    containment: "auto" is a PID namespace with a private /proc where a trial proved it works, else the tree.
+    containment: "auto" is a PID namespace with a private /proc where a trial proved it works as root, else
+        the tree. "pidns" insists; to an ordinary user it means a user namespace around it, and works only if
+        it is the launcher's default too.
     """
 
     name: str
@@ -91,7 +94,7 @@ class Launcher:
         self._sweeps: set[asyncio.Task[None]] = set()
         self._worker_pidfd = -1
         self._marked: bool | None = None  # can our processes be marked? The first zygote tells
-        self.pidns_possible = False
+        self.pidns_obstacle: Obstacle | None = NOT_ASKED
         self._closing = False
 
     async def start(self) -> None:
@@ -105,7 +108,7 @@ class Launcher:
             linux.set_death_signal(0)  # from here on its death means to drain (see take_keeper)
         for _ in range(LAUNCH_TRIES):
             try:
-                self._marked, self.pidns_possible = await self._zygote(self._base_preload, probe=True).up()
+                self._marked, self.pidns_obstacle = await self._zygote(self._base_preload, probe=True).up()
                 return
             except BrokenPipeError:
                 continue  # killed, and nothing of ours ran in it yet
@@ -144,8 +147,10 @@ class Launcher:
 
     def _request(self, spec: LaunchSpec) -> protocol.Message:
         wanted = spec.containment if spec.containment != "auto" else self._default_containment
-        if wanted == "pidns" and not self.pidns_possible:
-            raise LaunchFailed("a PID namespace was asked for, but this system does not give us one")
+        if wanted == "pidns" and self.pidns_obstacle:
+            why, way_out = self.pidns_obstacle
+            told = "a PID namespace was asked for, but this system does not give us one"
+            raise LaunchFailed(f"{told}: {why}. To get it: {way_out}. Without: containment = tree")
         return {
             "name": spec.name,
             "entry": spec.entry,
@@ -154,7 +159,7 @@ class Launcher:
             "cwd": spec.cwd,
             "env": dict(spec.env),
             "isolation": spec.isolation,
-            "containment": "pidns" if wanted != "tree" and self.pidns_possible else "tree",
+            "containment": "pidns" if wanted != "tree" and not self.pidns_obstacle else "tree",
             "insist": wanted == "pidns",
             "keep": self._keep,
             "mark": self._mark,
@@ -266,7 +271,7 @@ class Launcher:
                 preload,
                 mark=self._mark,
                 worker_pidfd=self._worker_pidfd,
-                probe=probe,
+                probe=("insist" if self._default_containment == "pidns" else "ask") if probe else None,
                 on_death=self._on_zygote_dead,
             )
         return found

@@ -153,6 +153,12 @@ def read_small(path: str) -> bytes | None:
         os.close(fd)
 
 
+def read_to_end(fd: int) -> bytes:
+    """All that others write into a pipe until the last of them is gone; closes our end."""
+    with open(fd, "rb", buffering=0) as pipe:
+        return pipe.read()
+
+
 def proc_stat(pid: int) -> ProcStat | None:
     """None when there is no such process. The command name may hold spaces and ')', so cut at the last
     one."""

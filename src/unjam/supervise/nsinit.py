@@ -41,28 +41,3 @@ def read_status(report_fd: int) -> int | None:
     """The attempt's wait status after PID 1 has ended; None when PID 1 was killed before it could say."""
     data = os.read(report_fd, _STATUS.size + 1).removeprefix(b"r")
     return int(_STATUS.unpack(data)[0]) if len(data) == _STATUS.size else None
-
-
-def probe() -> bool:
-    """Whether a PID namespace with its own /proc is possible here, by doing it once in a throw-away fork.
-
-    Only root is asked for: a user namespace maps a single user, hides setuid tools and fails on stock Ubuntu.
-    """
-    if os.geteuid() != 0:
-        return False
-    child = os.fork()
-    if child == 0:
-        os._exit(_try_namespace())
-    return os.waitpid(child, 0)[1] == 0
-
-
-def _try_namespace() -> int:
-    try:
-        linux.unshare(linux.CLONE_NEWPID)
-        inner = os.fork()
-        if inner == 0:
-            linux.mount_private_proc()
-            os._exit(0 if os.readlink("/proc/self") == "1" else 1)
-        return 0 if os.waitpid(inner, 0)[1] == 0 else 1
-    except OSError:
-        return 1  # the answer of the probe: not here

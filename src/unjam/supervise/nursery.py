@@ -7,8 +7,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from unjam.supervise import linux, protocol
+from unjam.supervise.nsprobe import Obstacle
 from unjam.supervise.values import LaunchFailed
 
 
@@ -25,7 +27,7 @@ class ZygoteProcess:
         *,
         mark: int,
         worker_pidfd: int,
-        probe: bool,
+        probe: Literal["ask", "insist"] | None,
         on_death: Callable[["ZygoteProcess"], None],
     ) -> None:
         self.preload = preload
@@ -64,9 +66,11 @@ class ZygoteProcess:
             pass
         self._loop.add_reader(self._pidfd, self._reap)
 
-    async def up(self) -> tuple[bool, bool]:
-        """(marks work here, PID namespaces work here). Raises BrokenPipeError when the zygote was killed, and
-        LaunchFailed when it did not come up."""
+    async def up(self) -> tuple[bool, Obstacle | None]:
+        """(marks work here, what keeps PID namespaces from us; None also where nobody asked).
+
+        Raises BrokenPipeError when the zygote was killed, and LaunchFailed when it did not come up.
+        """
         message = None
         try:
             while message is None:
@@ -83,7 +87,7 @@ class ZygoteProcess:
                     "the zygote did not start: its error stands on the worker's stderr"
                 ) from None
             raise
-        return message["marked"], message["pidns"]
+        return message["marked"], Obstacle(*message["obstacle"]) if message["obstacle"] else None
 
     async def request(self, message: protocol.Message, fds: Sequence[int]) -> None:
         """Hand over one request. Raises BrokenPipeError or ConnectionResetError when the zygote is dead."""

@@ -21,6 +21,7 @@ from unjam.supervise import linux, protocol
 from unjam.supervise.clocks import Clocks
 from unjam.supervise.identity import Identity, identity_of
 from unjam.supervise.launch import Launcher, LaunchSpec
+from unjam.supervise.nsprobe import Obstacle
 from unjam.supervise.tree import Tree
 from unjam.supervise.values import LaunchFailed, Started, Stuck, TreeEnd, Usage
 
@@ -134,7 +135,7 @@ class GroupTree:
 class GroupLauncher:
     """The same to the worker as launch.Launcher; see there. Every attempt is a fresh interpreter."""
 
-    pidns_possible = False
+    pidns_obstacle = Obstacle("this system has none", "a Linux machine")
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ import socket
 import traceback
 from typing import Any, NoReturn
 
-from unjam.supervise import attempt, kill, linux, nsinit, protocol
+from unjam.supervise import attempt, kill, linux, nsinit, protocol, userns
 from unjam.supervise.clocks import Clocks
 from unjam.supervise.faults import FaultPoints
 from unjam.supervise.memory import MemoryWatch
@@ -47,6 +47,7 @@ class Ward:
         limits = request["limits"]
         self._grace: float = limits["grace"]
         self._memory = MemoryWatch(limits["memory_bytes"])
+        self._ids = userns.own_ids()  # an ordinary user's: his PID namespaces need a user namespace
         self._clocks = Clocks(limits["deadline"], self._grace)
         self._top = 0  # our child: the attempt, or PID 1 of its namespace
         self._top_fd = -1
@@ -103,6 +104,8 @@ class Ward:
 
     def _finish_unstarted(self, reason: str, failure: str | None = None) -> NoReturn:
         self._reason = reason
+        if failure:
+            _note(failure)
         self._say_done(failure)
         raise _Unstarted
 
@@ -111,7 +114,7 @@ class Ward:
         if overdue.ask is not None:
             self._finish_unstarted(overdue.ask, "the lease was over before the attempt began")
         containment = self._request["containment"]
-        if containment == "pidns":
+        if containment == "pidns" and self._ids is None:
             try:
                 linux.unshare(linux.CLONE_NEWPID)
             except OSError as error:
@@ -137,7 +140,7 @@ class Ward:
         gate, ours = os.pipe() if self._memory.group else (-1, -1)
         # Held back until the child has its handlers: a stop that comes this early must not be lost.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
-        pid = os.fork()
+        pid = userns.fork_inside() if inside and self._ids else os.fork()
         if pid == 0:
             try:
                 if gate >= 0:
@@ -172,8 +175,12 @@ class Ward:
         os.close(self._worker)
         if report_fd >= 0:
             os.close(report_read)
+            if self._ids:
+                userns.settle(self._ids)
             # Here and not in the guardian: with this /proc it could not see its own children any more.
             linux.mount_private_proc()
+            if self._ids:
+                userns.drop_capabilities()
             child = os.fork()
             if child:
                 os.close(self._channel_fd)
@@ -313,7 +320,8 @@ class Ward:
             return False
         if self._status is None or not os.WIFEXITED(self._status):
             return False  # it died by a signal: whatever sent that may have been at us too
-        return self._request["containment"] != "pidns" or linux.leave_new_pid_namespace()
+        entered = self._request["containment"] == "pidns" and self._ids is None
+        return not entered or linux.leave_new_pid_namespace()
 
     def _judge_memory(self) -> None:
         """Was it the kernel's killer? An attempt that lost a process to it and still did well, did well."""

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from unjam.supervise import linux, nsinit, protocol
+from unjam.supervise import linux, protocol
 from unjam.supervise.guardian import Guardian
 from unjam.supervise.keeper_env import KEEPER_FD, KEEPER_IDENTITY
 from unjam.supervise.mark import set_mark
@@ -44,7 +44,7 @@ class Zygote:
         # Before anything is forked: there is no moment at which a descendant lacks the mark (INV-ORPHAN).
         marked = set_mark(config["mark"])
         sys.path += [path for path in config["path"] if path not in sys.path]
-        _tell(self._sock, {"ev": "up", "marked": marked, "pidns": config["probe"] and nsinit.probe()})
+        _tell(self._sock, {"ev": "up", "marked": marked, "obstacle": _try_namespace(config["probe"])})
         self._preload(config["preload"])
         self._serve()
 
@@ -111,6 +111,15 @@ class Zygote:
             _tell(ctl, {"ev": "failed", "reason": f"fork: {error.strerror}"})
         finally:
             os._exit(0)
+
+
+def _try_namespace(probe: str | None) -> Sequence[str] | None:
+    """None: attempts can have PID namespaces, or nobody asks."""
+    if probe is None:
+        return None
+    from unjam.supervise import nsprobe  # in here: only one zygote of a worker tries it
+
+    return nsprobe.obstacle(insist=probe == "insist")
 
 
 def _refuse(fds: list[int]) -> None:
