@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -93,15 +93,17 @@ class Server:
             select.select([pidfd], [], [], 30)
             os.close(pidfd)
 
-    def kill_one(self, draw: float) -> str:
+    def kill_one(self, draw: float, now: Callable[[], object] = lambda: None) -> str:
         """SIGKILL to one of its processes but the first, which then ends all others and recovers as after a
-        crash. Returns, when that is done, what the killed one was. `draw`: 0 <= draw < 1 chooses."""
+        crash. Returns, when that is done, what the killed one was. `draw`: 0 <= draw < 1 chooses; `now` is
+        called just before."""
         assert self._process is not None
         with psycopg.connect(self.url(), autocommit=True) as witness:
             children = psutil.Process(self._process.pid).children()
             others = [process for process in children if process.pid != witness.info.backend_pid]
             one = others[int(draw * len(others))]
             told = " ".join(one.cmdline()).strip()
+            now()
             one.kill()
             with suppress(psycopg.OperationalError):
                 while True:
@@ -119,8 +121,8 @@ class Server:
                 process.suspend()
             yield
         finally:
-            for process in asleep:
-                process.resume()
+            for process in reversed(asleep):
+                process.resume()  # the first of them last: until then it reaps nobody, and no pid is reused
 
     def _halted(self) -> psutil.Process:
         """The server's first process, stopped: no new ones are born."""

@@ -41,6 +41,8 @@ POINTS = {
 }
 SERVER = "server"
 AIMED_SHARE, EARLY_SHARE, STOP_SHARE = 0.5, 0.1, 0.1
+WITHIN_SHARE = 0.6
+"""Of the aimed blows at the server."""
 YOUNG_SHARE, AGAIN_SHARE = 0.25, 0.4
 """Share of the massacres that come as soon as something is in flight, not when all leaves have grown; and, of
 the others, share of those after which the next start is killed while it clears up."""
@@ -100,7 +102,8 @@ class Harness:
         if chance < STOP_SHARE and not role:
             return self._stop_one()
         if chance < STOP_SHARE + AIMED_SHARE:
-            aimed = self._aimed(role)
+            within = role and self._outages and self.rng.random() < WITHIN_SHARE
+            aimed = self._outages.within_commits() if self._outages and within else self._aimed(role)
             if aimed is not None:
                 return aimed
         elif chance < STOP_SHARE + AIMED_SHARE + EARLY_SHARE:

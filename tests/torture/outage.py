@@ -52,8 +52,12 @@ SECOND_ROLES = {
     "branch": 10,
 }
 SECOND_PHASE = "server away"
-RELEASE_AFTER = (0.0, 0.0, 0.003, 0.02, 0.2)
+HELD_FOR = (0.0, 0.003, 0.02, 0.2)
 """Seconds for which a worker that is held somewhere stays there: the server is just going, away, or back."""
+BEFORE_COMMITS = {"entered": 10, "unit_sealed": 40, "hello": 10, "verified": 20, "dir_synced": 20}
+"""Points from which whoever is let go has only a commit before it; after the last a claim follows."""
+ON_THE_WAY = 0.03
+"""Seconds in which that commit is made: the blow falls at any moment of them."""
 
 
 @dataclass(slots=True)
@@ -89,14 +93,35 @@ class Outages:
         self._striker = striker
         self._rng = rng
 
-    def one(self, phase: str, census: Census) -> str:
+    def within_commits(self) -> str | None:
+        """Strike when commits are on their way: done or not, nobody is told. None: nobody came by."""
+        point = self._rng.choices(list(BEFORE_COMMITS), list(BEFORE_COMMITS.values()))[0]
+        for slot in self._rig.slots:
+            (slot.faults / point).touch()
+        try:
+            if not self._watch.wait(lambda: self._held_at(point), 8.0):
+                return None
+            self._watch.pause(0.5)  # more may come by
+            return self.one(f"{point} +", self._watch.census(), let_go=True)
+        finally:
+            self._rig.release()
+
+    def _held_at(self, point: str) -> bool:
+        return any(True for slot in self._rig.slots for _ in slot.faults.glob(f"{point}.at.*"))
+
+    def one(self, phase: str, census: Census, *, let_go: bool = False) -> str:
+        """`let_go`: whoever is held somewhere goes on just before the blow, else some time after it."""
         order = self._server.choose(self._rng)
         present, leased = Present.at(census), _attempts_of(census, self._rig.run)
+        self._server.prepare(order)
+        if let_go:
+            self._rig.release()
+            time.sleep(self._rng.uniform(0.0, ON_THE_WAY))
         began = self._striker.count(order.kind, phase, census, set())
         self._watch.set_apart()
         self._striker.server_away = True
-        self._server.strike(order)
-        self._watch.pause(self._rng.choice(RELEASE_AFTER))
+        self._server.strike()
+        self._watch.pause(self._rng.choice(HELD_FOR))
         self._rig.release()
         second = self._second(order, present) if self._rng.random() < SECOND_SHARE else ""
         outage = self._until_back(order, leased, began)

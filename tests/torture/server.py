@@ -8,7 +8,6 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import psutil
@@ -22,6 +21,7 @@ it is stopped in good order (for a while, or not) and started; it is stopped by 
 FREEZE_SECONDS = (2.0, 12.0)
 DOWN_SECONDS = (0.0, 8.0)
 _LARGEST = 1 << 16
+_READY, _GO = b"ready", b"go"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class Operator:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._began = 0.0
         self.theirs.set_inheritable(True)  # another user's process is a program of its own
 
     def serve(self, child: int) -> None:
@@ -69,33 +70,41 @@ class Operator:
             os.close(pidfd)
 
     def _strike(self, order: Order) -> Outage:
-        began, told = time.monotonic(), f"for {order.seconds:.1f} s"
+        told = f"for {order.seconds:.1f} s"
         if order.kind == ONE:
-            told = _retried(lambda: self._server.kill_one(order.draw))
+            told = self._kill_one(order)
         elif order.kind == ALL:
+            self._now()
             self._server.kill()
             self._server.start()
             told = "started at once"
         elif order.kind == STOP:
+            self._now()
             self._server.stop(signal.SIGINT)
             time.sleep(order.seconds)
             self._server.start()
         else:
+            self._now()
             with self._server.frozen():
                 time.sleep(order.seconds)
-        return Outage(order.kind, began, time.monotonic(), told)
+        return Outage(order.kind, self._began, time.monotonic(), told)
+
+    def _kill_one(self, order: Order) -> str:
+        while True:
+            try:
+                return self._server.kill_one(order.draw, self._now)
+            except psutil.NoSuchProcess:
+                continue  # it has just ended by itself
+
+    def _now(self) -> None:
+        """All is prepared: the blow falls when the inner side says so."""
+        self._ours.send(_READY)
+        self._ours.recv(_LARGEST)
+        self._began = time.monotonic()
 
     def close(self) -> None:
         self._ours.close()
         self.theirs.close()
-
-
-def _retried(kill_one: Callable[[], str]) -> str:
-    while True:
-        try:
-            return kill_one()
-        except psutil.NoSuchProcess:
-            continue  # it has just ended by itself
 
 
 class Remote:
@@ -121,9 +130,17 @@ class Remote:
     def close(self) -> None:
         self._socket.close()
 
-    def strike(self, order: Order) -> None:
-        self._away = True
+    def prepare(self, order: Order) -> None:
+        """Returns when nothing is left to do but to strike."""
+        self._socket.setblocking(True)
         self._socket.send(json.dumps(asdict(order)).encode())
+        self._received(self._socket.recv(_LARGEST))
+        self._socket.setblocking(False)
+
+    def strike(self) -> None:
+        """Less than a millisecond later the blow falls."""
+        self._away = True
+        self._socket.send(_GO)
 
     def is_away(self) -> bool:
         """It may be: the operator has not said that it answers again."""
@@ -132,7 +149,11 @@ class Remote:
                 data = self._socket.recv(_LARGEST)
             except BlockingIOError:
                 return True
-            if not data:
-                raise RuntimeError("the server's operator is gone")
-            self._away, self.last = False, Outage(**json.loads(data))
+            self._away, self.last = False, Outage(**json.loads(self._received(data)))
         return False
+
+    @staticmethod
+    def _received(data: bytes) -> bytes:
+        if not data:
+            raise RuntimeError("the server's operator is gone")
+        return data

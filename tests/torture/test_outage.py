@@ -93,7 +93,9 @@ def _strike(server: Server, remote: Remote, kind: str) -> None:
         before.execute("INSERT INTO row VALUES ('open')")
         asked = 0.3 if kind in (STOP, FREEZE) else 0.0
         began = time.monotonic()
-        remote.strike(Order(kind, asked, draw=0.5))
+        remote.prepare(Order(kind, asked, draw=0.5))
+        assert ask(server, birth) == born, "nothing happens before the word"
+        remote.strike()
         assert remote.is_away()
         wait_until(lambda: not remote.is_away(), 30, "the server to be back")
         assert remote.last is not None

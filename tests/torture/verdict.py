@@ -11,7 +11,7 @@ from tests.torture.rig import Rig
 from tests.torture.tally import Tally
 from tests.torture.watch import Watch
 from unjam.jobs.reasons import ReasonCode
-from unjam.jobs.states import ENDED, AttemptState, State
+from unjam.jobs.states import ENDED, AttemptState, State, UnitState
 from unjam.worker.garbage import collect
 
 END_LIMIT = 120.0
@@ -85,6 +85,7 @@ def _check_store(rig: Rig, watch: Watch, tally: Tally, unharmed: set[str]) -> No
         if line.kind == "begin"
     }
     tally.fault("lost", [f"job {job} vanished" for job in rig.jobs.keys() - rig.states().keys()])
+    tally.fault("lost", _forgotten(rig, watch.ledger.lines))
     tally.fault("locks", [f"{found.job.id} is still leased" for found in rig.store.live_jobs()])
     tally.fault("internal", rig.store.check())
     for job in rig.jobs:
@@ -99,6 +100,20 @@ def _check_store(rig: Rig, watch: Watch, tally: Tally, unharmed: set[str]) -> No
                 tally.fault("internal", [f"{name}: held by {held[name]}, told {attempt.containment}"])
             if attempt.reason and attempt.reason.code is ReasonCode.INTERNAL_ERROR:
                 tally.fault("internal", [f"{name}: {told}"])
+
+
+def _forgotten(rig: Rig, lines: Sequence[Line]) -> list[str]:
+    """Units whose commit was answered and that the store does not have (INV-KEEP)."""
+    told = {(line.job, line.unit) for line in lines if line.kind == "commit"}
+    known = {
+        (job, unit.name)
+        for job in rig.jobs
+        for unit in rig.store.units(job)
+        if unit.state is UnitState.COMMITTED
+    }
+    return [
+        f"{job}: {unit} was committed, and the store does not know it" for job, unit in sorted(told - known)
+    ]
 
 
 def _check_logs(rig: Rig, tally: Tally) -> None:
