@@ -41,6 +41,7 @@ class UnitParams(Ledger):
     seconds: float = Field(0.0, description="work of one unit")
     hold_at: int = Field(-1, description="before this unit wait for the file LEDGER.go")
     revision: int = 1
+    files: bool = Field(True, description="a unit is a file; or only a row")
 
 
 @pipeline("test-units", version=1, takes_input=False, output_suffix=lambda p, s: ".txt")
@@ -52,9 +53,10 @@ def with_units(ctx: Context, params: UnitParams) -> None:
                 unit.progress(0.5, evidence=str(time.monotonic()))
                 time.sleep(0.02)
             time.sleep(params.seconds)
-            unit.path.write_bytes(f"{unit.data}\n".encode())
+            if params.files:
+                unit.path.write_bytes(f"{unit.data}\n".encode())
             try:
-                unit.commit()
+                unit.commit(None if params.files else {"data": unit.data})
             finally:
                 if unit.name in stage.committed:  # also when the commit's answer was to stop here
                     note(params, f"{unit.name} attempt {ctx.attempt.number}")

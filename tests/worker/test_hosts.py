@@ -119,7 +119,7 @@ def second_machine(c: Crew, host_id: str) -> Iterator[Path]:
 
 @pytest.mark.root
 @pytest.mark.slow
-@pytest.mark.parametrize("ids", ["clones", "namesakes"])
+@pytest.mark.parametrize("ids", ["clones", "namesakes", "without_files"])
 def test_real_workers_of_two_machines(tmp_path: Path, postgres_server: Server, ids: str) -> None:
     """INV-ONCE, INV-LOST, INV-KEEP: the second machine recovers, reaps and waits, while the first one works;
     when that is gone (as by a power cut) its job is taken over after one lease, and done once."""
@@ -127,7 +127,7 @@ def test_real_workers_of_two_machines(tmp_path: Path, postgres_server: Server, i
     with crew(tmp_path / "home", store=url, lease_ttl=3.0, renew_every=0.5, host_id="first") as c:
         keeper = c.start()
         (worker_of_first,) = c.workers()
-        params = {"ledger": str(c.ledger), "hold_at": 3}
+        params = {"ledger": str(c.ledger), "hold_at": 3, "files": ids != "without_files"}
         job_id = c.submit("test-units", params)
         wait_until(lambda: len(c.lines()) == 3, 20, "three units")
         first = c.store.attempts(job_id)[0].pid or 0
@@ -150,6 +150,8 @@ def test_real_workers_of_two_machines(tmp_path: Path, postgres_server: Server, i
             assert c.wait(job_id).state is State.SUCCEEDED, log.read_text()
         tries = c.store.attempts(job_id)
         assert len(tries) == 2
-        # Of a namesake the units are not at hand: they lie on the disk of the first machine.
-        assert tries[1].units_reused == (3 if ids == "clones" else 0)
+        # Of a namesake the files are not at hand: they lie on the disk of the first machine, which is waited for.
+        assert tries[1].units_reused == (0 if ids == "namesakes" else 3)
+        waited = (tries[1].started_at or 0) - (tries[0].ended_at or 0)
+        assert (waited >= c.settings.lease_ttl) is (ids == "namesakes")
         assert c.store.check() == []

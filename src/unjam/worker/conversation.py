@@ -174,7 +174,8 @@ class Conversation:
             size_bytes=message.size_bytes,
             sha256=message.sha256,
             result=message.result,
-            host=self._state.host,
+            # What is in the row alone is at hand on every machine.
+            host=self._state.host if message.uri else None,
         )
         outcome = await self._fenced(lambda s: s.commit_unit(self._lease, unit))
         if isinstance(outcome, Refused):
