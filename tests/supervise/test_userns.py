@@ -23,6 +23,7 @@ from unjam.supervise.mark import new_mark
 from unjam.supervise.sweep import marked_processes, sweep
 
 UNBORN, UNBORN_NAME = ("tests.supervise.slow_birth",), "uj-unborn"
+MS_BIND = 4096
 LIMIT = Path("/proc/sys/user/max_user_namespaces")
 
 
@@ -208,6 +209,22 @@ def test_where_it_is_refused_whoever_insists_is_told_why_and_nobody_else_notices
         assert doctor("tree").verdict == "ok"
 
     in_stingy_system(work)
+
+
+@ordinary
+def test_a_masked_proc_as_in_docker_refuses_it_too() -> None:
+    """There the user namespace can be had (without the seccomp filter), and its own /proc cannot."""
+
+    def work() -> None:
+        assert nsprobe.obstacle(insist=True) is None
+        linux.unshare(linux.CLONE_NEWNS)
+        linux.mount(b"/dev/null", b"/proc/version", None, MS_BIND)
+        found = nsprobe.obstacle(insist=True)
+        assert found is not None
+        assert "mount /proc: Operation not permitted" in found.why
+        assert "systempaths=unconfined" in found.way_out
+
+    in_stingy_system(work, at_once=False)
 
 
 @ordinary
