@@ -11,6 +11,7 @@ MODULES = {
     "attempt": "attempt_cost",
     "deaths": "deaths",
     "crowd": "crowd",
+    "quiet": "quiet_job",
 }
 HELD_BY = {
     "engine": "P1 P3 P17",
@@ -20,6 +21,7 @@ HELD_BY = {
     "attempt": "",
     "deaths": "P5 P7",
     "crowd": "P9",
+    "quiet": "",
 }
 
 

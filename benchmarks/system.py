@@ -50,13 +50,21 @@ class System:
             parts["attempts"] += (int(field[13]) + int(field[14])) / TICK
         return parts
 
+    def scheduled_by_name(self) -> dict[str, int]:
+        """Nanoseconds on a processor, of all threads of what lives now, by process name."""
+        found: dict[str, int] = {}
+        for pid in (self.keeper, *linux.descendants(self.keeper)):
+            name = _name(pid)
+            for account in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                used = (linux.read_small(str(account)) or b"0").split()[0]
+                found[name] = found.get(name, 0) + int(used)
+        return found
+
     def pss_bytes(self) -> dict[str, int]:
         """Proportional set size by process name."""
         found: dict[str, int] = {}
         for pid in (self.keeper, *linux.descendants(self.keeper)):
-            name = (linux.read_small(f"/proc/{pid}/comm") or b"?").decode().strip()
-            if b"unjam.worker" in (linux.read_small(f"/proc/{pid}/cmdline") or b""):
-                name = "worker" if name != "uj-keeper" else name
+            name = _name(pid)
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             size = next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
             found[name] = found.get(name, 0) + size
@@ -70,6 +78,13 @@ class System:
         """Return once no job is left to do."""
         while self.active():
             time.sleep(every)
+
+
+def _name(pid: int) -> str:
+    name = (linux.read_small(f"/proc/{pid}/comm") or b"?").decode().strip()
+    if b"unjam.worker" in (linux.read_small(f"/proc/{pid}/cmdline") or b"") and name != "uj-keeper":
+        return "worker"
+    return "attempt" if name.startswith("uj:") else name.removeprefix("uj-")
 
 
 @contextmanager
