@@ -18,8 +18,9 @@ from tests.supervise.rig import hear, in_subreaper, launcher, named, run, spec, 
 from unjam.cli.doctor import Finding, _containment
 from unjam.settings import load
 from unjam.supervise import linux, nsprobe, userns
-from unjam.supervise.launch import LaunchFailed
+from unjam.supervise.launch import Launcher, LaunchFailed
 from unjam.supervise.mark import new_mark
+from unjam.supervise.nursery import ZygoteProcess
 from unjam.supervise.sweep import marked_processes, sweep
 
 UNBORN, UNBORN_NAME = ("tests.supervise.slow_birth",), "uj-unborn"
@@ -265,6 +266,37 @@ def test_auto_stays_with_the_tree_and_the_doctor_offers_more(tmp_path: Path) -> 
     assert (offer.verdict, "UNJAM_CONTAINMENT=pidns" in offer.fix) == ("warn", True)
     asked = doctor("pidns")
     assert (asked.verdict, "inside a user namespace" in asked.found) == ("ok", True)
+
+
+@pytest.mark.parametrize("insist", [True, False])
+def test_a_machine_that_is_full_just_now_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, insist: bool
+) -> None:
+    """Whoever insists starts again later; else every job of this worker would fail for a bad moment."""
+    real = ZygoteProcess.up
+
+    async def full(zygote: ZygoteProcess) -> tuple[bool, nsprobe.Obstacle | None]:
+        marked, _ = await real(zygote)
+        return marked, nsprobe.explain(OSError(11, os.strerror(11)), os.geteuid() == 0)
+
+    async def scenario() -> None:
+        one = Launcher(mark=new_mark(7), default_containment="pidns" if insist else "auto")
+        try:
+            if insist:
+                with pytest.raises(LaunchFailed, match="could not be tried: Resource temporarily") as failed:
+                    await one.start()
+                assert failed.value.short
+                return
+            await one.start()
+            tree = await one.launch(spec(tmp_path, containment="auto"))
+            tree.go(math.inf)
+            assert (await tree.started()).containment == "tree"
+            await tree.done()
+        finally:
+            await one.close()
+
+    monkeypatch.setattr(ZygoteProcess, "up", full)
+    in_subreaper(lambda: run(scenario))
 
 
 @pytest.mark.parametrize(

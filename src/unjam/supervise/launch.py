@@ -98,7 +98,8 @@ class Launcher:
         self._closing = False
 
     async def start(self) -> None:
-        """Become subreaper and start the base zygote. Raises LaunchFailed when that does not come up."""
+        """Become subreaper and start the base zygote. Raises LaunchFailed when that does not come up, or had
+        no chance to try what we insist on."""
         linux.become_subreaper()
         cgroup.prepare()
         self._worker_pidfd = os.pidfd_open(os.getpid())
@@ -109,9 +110,14 @@ class Launcher:
         for _ in range(LAUNCH_TRIES):
             try:
                 self._marked, self.pidns_obstacle = await self._zygote(self._base_preload, probe=True).up()
-                return
             except BrokenPipeError:
                 continue  # killed, and nothing of ours ran in it yet
+            if self._default_containment == "pidns" and self.pidns_obstacle and self.pidns_obstacle.passing:
+                # Believed, it would fail every job of a worker that was only started at a bad moment.
+                raise LaunchFailed(
+                    f"a PID namespace could not be tried: {self.pidns_obstacle.why}", short=True
+                )
+            return
         raise LaunchFailed(f"the zygote died {LAUNCH_TRIES} times before it was up")
 
     async def launch(self, spec: LaunchSpec) -> Tree:
@@ -148,9 +154,11 @@ class Launcher:
     def _request(self, spec: LaunchSpec) -> protocol.Message:
         wanted = spec.containment if spec.containment != "auto" else self._default_containment
         if wanted == "pidns" and self.pidns_obstacle:
-            why, way_out = self.pidns_obstacle
-            told = "a PID namespace was asked for, but this system does not give us one"
-            raise LaunchFailed(f"{told}: {why}. To get it: {way_out}. Without: containment = tree")
+            raise LaunchFailed(
+                "a PID namespace was asked for, but this system does not give us one: "
+                f"{self.pidns_obstacle.why}. To get it: {self.pidns_obstacle.way_out}. "
+                "Without: containment = tree"
+            )
         return {
             "name": spec.name,
             "entry": spec.entry,

@@ -10,15 +10,17 @@ import os
 from typing import NamedTuple, NoReturn
 
 from unjam.supervise import linux, userns
+from unjam.supervise.values import SHORT_OF
 
 _SUCCESS = "ok"
 
 
 class Obstacle(NamedTuple):
-    """Why there is none, and what helps."""
+    """Why there is none, and what helps. `passing`: the machine had nothing left for it at that moment."""
 
     why: str
     way_out: str
+    passing: bool = False
 
 
 NOT_ASKED = Obstacle("an ordinary user gets one only on demand", "set containment = pidns for the worker")
@@ -82,6 +84,9 @@ def _try(ids: userns.Ids | None) -> None:
 def explain(error: OSError, root: bool, sysctls: str = "/proc/sys") -> Obstacle:
     """What refused it. `sysctls`: where this kernel's settings are read."""
     told = error.strerror or str(error)
+    if error.errno in SHORT_OF:
+        why = f"{told}: no descriptor, process or memory for it at that moment"
+        return Obstacle(why, "raise the limit (ulimit -n, ulimit -u), and start again", passing=True)
     if root:
         return Obstacle(told, "run the worker as root on the host itself, or in a container with SYS_ADMIN")
     if error.errno == errno.ENOSPC:

@@ -113,7 +113,7 @@ class Zygote:
             os._exit(0)
 
 
-def _try_namespace(probe: str | None) -> Sequence[str] | None:
+def _try_namespace(probe: str | None) -> tuple[object, ...] | None:
     """None: attempts can have PID namespaces, or nobody asks."""
     if probe is None:
         return None
