@@ -1,9 +1,10 @@
 """A database whose connection is lost at commits: before they arrive, or before their answer does."""
 
+from collections.abc import Sequence
+
 import psycopg
 
-from unjam.store.again import Again
-from unjam.store.database import Params
+from unjam.store.pg_batch import Statement
 from unjam.store.postgres import PostgresDatabase
 
 
@@ -12,15 +13,15 @@ class FlakyDatabase(PostgresDatabase):
 
     _commits = 0
 
-    def _send(self, text: bytes, params: Params) -> psycopg.Cursor[object]:
-        if text != b"COMMIT":
-            return super()._send(text, params)
+    def _end_with(self, batch: Sequence[Statement]) -> None:
         self._commits += 1
         turn = self._commits % 3
         if turn == 1:
             self._connection.close()
-        cursor = super()._send(text, params)
+        super()._end_with(batch)
         if turn == 2:
             self._connection.close()
-            raise Again("the answer of the commit was lost")
-        return cursor
+            for one in batch:
+                if one.answer is not None:
+                    one.answer.clear()
+            raise psycopg.OperationalError("the answer of the commit was lost")

@@ -5,10 +5,9 @@ judged, a case here fails when it does not (tried; renewals judge again by thems
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.helpers import wait_until
@@ -30,7 +29,7 @@ from unjam.errors import Conflict, Duplicate, LeaseLost, NotFound
 from unjam.jobs.records import Claim
 from unjam.jobs.states import State
 from unjam.store import Store
-from unjam.store.database import Params
+from unjam.store.pg_batch import Statement, sent
 from unjam.store.pg_store import PostgresStore
 from unjam.store.port import Submitted
 from unjam.store.postgres import PostgresDatabase
@@ -45,13 +44,12 @@ class _Held(PostgresDatabase):
         self.reached, self.go = threading.Event(), threading.Event()
         super().__init__(backend.url, clock=backend.clock)
 
-    def _send(self, text: bytes, params: Params) -> psycopg.Cursor[Any]:
-        if text == b"COMMIT":
-            # What was left for later is written, so that all that the call locks is locked.
-            super()._send(b"SELECT 1", ())
-            self.reached.set()
-            assert self.go.wait(20)
-        return super()._send(text, params)
+    def _end_with(self, batch: Sequence[Statement]) -> None:
+        # All is written but the receipt and the commit: what the call locks is locked.
+        sent(self._connection, batch[:-2])
+        self.reached.set()
+        assert self.go.wait(20)
+        sent(self._connection, batch[-2:])
 
 
 @pytest.fixture

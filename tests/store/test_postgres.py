@@ -20,7 +20,8 @@ from unjam.jobs.lifecycle import TRANSITIONS
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.jobs.states import State
 from unjam.settings import Settings
-from unjam.store import JobFilter, Store, open_listener, open_store, pg_migrate, postgres
+from unjam.store import JobFilter, Store, open_listener, open_store, pg_clock, pg_migrate
+from unjam.store.clock import since_boot
 from unjam.store.pg_batch import statement
 from unjam.store.pg_connect import connect, place
 from unjam.store.pg_store import PostgresStore
@@ -107,11 +108,11 @@ def test_nothing_is_reaped_for_one_ttl_after_an_outage(
     clock.advance(TTL + 1)
     if how == "restarted":
         # However short that was for us.
-        monkeypatch.setattr(postgres, "OUTAGE", 600.0)
+        monkeypatch.setattr(pg_clock, "OUTAGE", 600.0)
         own_server.stop()
         own_server.start()
     else:
-        monkeypatch.setattr(postgres, "OUTAGE", 0.4)
+        monkeypatch.setattr(pg_clock, "OUTAGE", 0.4)
         with own_server.out_of_reach(), pytest.raises(StoreUnavailable):
             store.expired()
     assert [one.job.id for one in store.expired()] == ["job-1"]
@@ -127,7 +128,7 @@ def test_a_link_that_flaps_keeps_no_worker_from_reaping(
     store: Store, backend: PostgresBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """INV-LOST: a worker whose link breaks more often than a lease lasts still frees what others lost."""
-    monkeypatch.setattr(postgres, "OUTAGE", 600.0)  # on a machine however busy
+    monkeypatch.setattr(pg_clock, "OUTAGE", 600.0)  # on a machine however busy
     clock, settings = backend.clock, Settings(home=tmp_path, lease_ttl=TTL)
     clock.advance(TTL)
     store.submit(job())
@@ -150,11 +151,11 @@ def test_the_clock_is_the_servers(store: Store, backend: PostgresBackend) -> Non
 def test_a_clock_that_was_set_starts_the_wait_of_the_reaper(backend: PostgresBackend) -> None:
     database = PostgresDatabase(backend.url)
     before = database.steady_since
-    database._follow(database.now() + 0.5)
+    database._watch.answered(since_boot(), database.now() + 0.5)
     assert database.steady_since == before
     jumped = database.now() + 3600
-    database._follow(jumped)
-    assert database.steady_since == jumped
+    database._watch.answered(since_boot(), jumped)
+    assert database.steady_since == pytest.approx(jumped, abs=0.1)
     database.close()
 
 
@@ -167,10 +168,13 @@ def test_a_clock_that_was_set_costs_nobody_a_lease(
     database = cast(PostgresDatabase, cast(PostgresStore, store)._db)
     backend.clock.advance(5 * 3600)
     assert store.renew("worker-1", leases, ttl=TTL) == [], "they ran out while the clock ran as it should"
-    database._follow(database._began[0] + 5 * 3600)
+    assert database._watch._course is not None
+    low, high = database._watch._course
+    database._watch._course = (low - 5 * 3600, high - 5 * 3600)  # what it was before somebody set the clock
+    first, second = leases
+    assert [held.lease for held in store.renew("worker-1", [first], ttl=TTL)] == [first]
     assert not reap_expired(store, Settings(home=tmp_path, lease_ttl=TTL), "host-b")
-    database._follow(database._began[0])
-    assert [held.lease for held in store.renew("worker-1", leases, ttl=TTL)] == leases
+    assert [held.lease for held in store.renew("worker-1", [second], ttl=TTL)] == [second]
     backend.clock.advance(TTL + 1)
     assert store.renew("worker-1", leases, ttl=TTL) == []
 
@@ -202,8 +206,8 @@ def test_hosts_do_not_wait_for_each_other(store: Store, backend: PostgresBackend
     store.submit_many([job("held"), job("free")])
     cut_off = PostgresDatabase(backend.url, clock=backend.clock)
     cut_off.begin("claim on host-a")
-    lease = {"worker_id": "w", "host": "host-a", "now": 1.0, "lease_expires_at": 2.0}
-    assert cut_off.one("claim_jobs", {"seqs": "[1]", **lease}) is not None
+    lease = {"worker_id": "w", "host": "host-a", "stamp": 1.0, "ttl": 1.0}
+    assert cut_off.run("claim_jobs", {"seqs": "[1]", **lease}) == 1
     began = time.monotonic()
     assert [claim.job.id for claim in take(store, host="host-b", limit=2)] == ["free"]
     assert time.monotonic() - began < 2

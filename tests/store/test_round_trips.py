@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.postgres import Server
-from tests.store.rig import TTL, ending, job, picture, staged, take, take_one, unit, worker
+from tests.store.rig import HOST, TTL, ending, job, picture, staged, take, take_one, unit, worker
 from unjam.jobs.records import Claim
 from unjam.jobs.states import State
 from unjam.store import Store, open_store
@@ -17,17 +18,26 @@ from unjam.store.postgres import PostgresDatabase
 
 Call = Callable[[Store, Claim], Any]
 CALLS: dict[str, tuple[int, Call]] = {
-    # One look, for an idle worker is to disturb nobody; then: lock and look; take; write and commit.
-    "claim one": (4, lambda s, _: take_one(s)),
-    "claim two": (4, lambda s, _: take(s, limit=2)),
+    # A look without a lock, for an idle worker is to disturb nobody; then all the rest under the lock.
+    "claim one": (2, lambda s, _: take_one(s)),
+    "claim two": (2, lambda s, _: take(s, limit=2)),
     "claim nothing": (1, lambda s, _: take(s, pipelines=["none"])),
-    "begin": (2, lambda s, c: s.begin(c.lease, identity="i", pid=7, log_path="/l")),
-    "renew": (2, lambda s, c: s.renew("worker-1", [c.lease], ttl=TTL)),
-    "commit_unit": (2, lambda s, c: s.commit_unit(c.lease, unit())),
-    "save_progress": (2, lambda s, c: s.save_progress([picture(c.lease)] * 5)),
-    "begin_publish": (2, lambda s, c: s.begin_publish(c.lease, [staged()], ending(State.SUCCEEDED, c))),
-    "end": (2, lambda s, c: s.end(c.lease, ending(State.SUCCEEDED, c))),
+    "begin": (1, lambda s, c: s.begin(c.lease, identity="i", pid=7, log_path="/l")),
+    "set_containment": (1, lambda s, c: s.set_containment(c.lease, containment="tree", pid=7)),
+    "renew": (1, lambda s, c: s.renew("worker-1", [c.lease], ttl=TTL)),
+    "renew a lost one": (1, lambda s, c: s.renew("worker-1", [replace(c.lease, fence=9)], ttl=TTL)),
+    "heartbeat": (1, lambda s, _: s.heartbeat("worker-1", ttl=TTL)),
+    # What it answers depends on what it finds.
+    "put_plan": (2, lambda s, c: s.put_plan(c.lease, "encode", "d", {}, host=HOST)),
+    "commit_unit": (1, lambda s, c: s.commit_unit(c.lease, unit())),
+    "save_progress": (1, lambda s, c: s.save_progress([picture(c.lease)] * 5)),
+    "begin_publish": (1, lambda s, c: s.begin_publish(c.lease, [staged()], ending(State.SUCCEEDED, c))),
+    "end": (1, lambda s, c: s.end(c.lease, ending(State.SUCCEEDED, c))),
+    # Poked afterwards: there is a job to be had again.
+    "unlease": (2, lambda s, c: s.unlease(c.lease, ending(State.QUEUED, c))),
     "requests": (1, lambda s, _: s.requests("worker-1")),
+    "expired": (1, lambda s, _: s.expired(by=1.0)),
+    "renew_attachment": (1, lambda s, _: s.renew_attachment("watcher", ttl=TTL)),
 }
 
 

@@ -36,6 +36,14 @@ def noting(ctx: Context, params: Ledger) -> None:
     note(params, ctx.attempt.job_id)
 
 
+@pipeline("test-wait", version=1, takes_input=False)
+def waiting(ctx: Context, params: Ledger) -> None:
+    Path(f"{params.ledger}.{ctx.attempt.job_id}").touch()
+    while not Path(f"{params.ledger}.go").exists():
+        time.sleep(0.02)
+    note(params, ctx.attempt.job_id)
+
+
 class UnitParams(Ledger):
     count: int = Field(5, description="units to do")
     seconds: float = Field(0.0, description="work of one unit")

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from tests.helpers import process_alive, wait_until
 from tests.postgres import Server
 from tests.worker.crew import Crew, crew
+from unjam.jobs.model import Needs
 from unjam.jobs.reasons import ReasonCode
 from unjam.jobs.states import AttemptState, State
 from unjam.store.port import JobFilter
@@ -137,6 +139,39 @@ def test_an_outage_longer_than_a_lease(tmp_path: Path, own_server: Server, how: 
         first = c.store.attempts(job_id)[0]
         assert first.reason is not None
         assert first.reason.code is ReasonCode.WORKER_LOST
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_what_ended_while_the_server_was_frozen_is_not_reaped(tmp_path: Path, own_server: Server) -> None:
+    """INV-ONCE: it was frozen for longer than a lease, and three workers look for leases that ran out.
+    INV-LOST: what a machine held that died meanwhile is free one lease later."""
+    ttl, frozen = 3.0, 9.0
+    with crew(tmp_path, store=own_server.url("frozen"), lease_ttl=ttl, renew_every=0.5, slots=2) as c:
+        other = c.start(keeper=False, slots=1, env={"UNJAM_HOST_ID": "another-machine"})
+        lost = c.submit("test-wait")
+        wait_until((c.home / f"ledger.{lost}").exists, 20)
+        for _ in range(3):
+            c.start()
+        ended = [c.submit("test-wait", needs=Needs(cpu=0)) for _ in range(6)]
+        for job_id in ended:
+            wait_until((c.home / f"ledger.{job_id}").exists, 20)
+        other.kill()
+        other.wait()
+        with own_server.frozen():
+            thaw_at = time.monotonic() + frozen
+            (c.home / "ledger.go").touch()
+            wait_until(lambda: len(c.lines()) == len(ended), ttl - 0.5, "the attempts to end")
+            wait_until(lambda: time.monotonic() > thaw_at, frozen + 1, "the leases to run out, and some more")
+        thawed = c.store.now()
+        for job_id in [*ended, lost]:
+            assert c.wait(job_id).state is State.SUCCEEDED
+        assert [len(c.store.attempts(job_id)) for job_id in ended] == [1] * len(ended), c.log()
+        first, second = c.store.attempts(lost)
+        assert first.reason is not None
+        assert first.reason.code is ReasonCode.WORKER_LOST
+        assert second.started_at is not None
+        assert ttl - 1 < second.started_at - thawed < ttl + 4
 
 
 def unjam(tmp_path: Path, url: str, *words: str) -> "subprocess.CompletedProcess[str]":

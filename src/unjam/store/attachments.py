@@ -3,7 +3,7 @@ paused."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.store.ask import Asking
@@ -27,7 +27,7 @@ class Attaching(Asking):
                 self._db.later("attach", row)
 
     def renew_attachment(self, watcher_id: str, *, ttl: float) -> None:
-        self._db.run("renew_attachment", {"watcher_id": watcher_id, "expires_at": self.now() + ttl})
+        self._db.run("renew_attachment", {"watcher_id": watcher_id, "stamp": self._stamp(), "ttl": ttl})
 
     def attached(self, watcher_id: str) -> list[str]:
         return [row["id"] for row in self._db.all("find_attached", {"watcher_id": watcher_id})]
@@ -35,24 +35,24 @@ class Attaching(Asking):
     def detach(self, watcher_id: str) -> None:
         self._db.run("detach", {"watcher_id": watcher_id})
 
-    def expire_attachments(self) -> list[str]:
-        if not self._db.all("find_expired_attachment", {"now": self.now()}):
+    def expire_attachments(self, *, by: float | None = None) -> list[str]:
+        expired = {"now": self.now() if by is None else by}
+        if not self._db.all("find_expired_attachment", expired):
             return []
         with self._db.write():
-            now = self.now()
-            ids = [row["id"] for row in self._db.all("find_expired_attachment", {"now": now})]
-            abandoned = [row for job_id in ids if (row := self._abandoned(job_id, now)) is not None]
-            outcome = [self._pause(row, ABANDONED, "watcher", now) for row in abandoned]
+            ids = [row["id"] for row in self._db.all("find_expired_attachment", expired)]
+            abandoned = [row for job_id in ids if (row := self._abandoned(job_id, expired)) is not None]
+            outcome = [self._pause(row, ABANDONED, "watcher", self.now()) for row in abandoned]
         self._poke_for(outcome)
         return [one.job_id for one in outcome if one.changed]
 
-    def _abandoned(self, job_id: str, now: float) -> Row | None:
+    def _abandoned(self, job_id: str, expired: Mapping[str, object]) -> Row | None:
         """The job, if it is active and nobody watches it. Its row is locked before its watchers are looked
         for: one that attaches at this moment, or takes the job over, is seen."""
         job = self._db.one("get_hot_job", {"id": job_id})
         if job is None:
             return None
-        expired = self._db.run("expire_attachments", {"job_seq": job["seq"], "now": now})
-        if not expired or job["finished_at"] is not None:
+        forgotten = self._db.run("expire_attachments", {"job_seq": job["seq"], **expired})
+        if not forgotten or job["finished_at"] is not None:
             return None
         return None if self._db.one("find_attachment", {"job_seq": job["seq"]}) else job

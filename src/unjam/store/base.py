@@ -16,6 +16,9 @@ from unjam.store.port import RequestOutcome
 from unjam.store.rows import job_of, unit_of
 from unjam.store.wakeup import Waker
 
+MET = 10_000
+"""Numbers of jobs that are remembered: more than any worker runs."""
+
 
 class Base:
     """Database, clock and waker of one store."""
@@ -26,6 +29,8 @@ class Base:
         self._waker = waker if waker is not None else Waker(self._wake_paths)
         self._queues: set[str] = set()
         self._lanes: dict[tuple[str, str, int], int] = {}
+        self._seqs: dict[str, int] = {}
+        """Numbers of the jobs whose leases we have met, so that their writes need not ask for them."""
 
     def now(self) -> float:
         """Seconds since the epoch on the store's clock."""
@@ -34,6 +39,11 @@ class Base:
     def steady_since(self) -> float:
         """Since when every lease could be renewed, on the store's clock."""
         return self._db.steady_since
+
+    def _stamp(self) -> float | None:
+        """The time for a statement that writes it down; None where the database takes its own, for whose
+        answer nobody waits then."""
+        return None if self._db.tells_time else self.now()
 
     def _wake_paths(self) -> list[str]:
         return [row["wake_path"] for row in self._db.all("find_wake_paths", {"now": self.now()})]
@@ -52,6 +62,43 @@ class Base:
             for job_id in sorted(set(job_ids)):
                 self._hot(job_id)
 
+    def _hold(self, lease: Lease, refused: Callable[[], Exception] | None = None) -> int:
+        """Demand that this fence is the job's and the job is live (INV-FENCE); its row is locked. Not waited
+        for. Returns the job's number."""
+        refused = refused or (lambda: self._lost(lease))
+        seq = self._seqs.get(lease.job_id)
+        if seq is None:
+            seq = self._number(lease)
+            if seq is None:
+                raise refused()
+            return seq
+        key = {"seq": seq, "id": lease.job_id, "fence": lease.fence}
+        self._db.must("require_held", key, refused)
+        return seq
+
+    def _number(self, lease: Lease) -> int | None:
+        """The number of a job that is held; its row is locked."""
+        found = self._db.one("get_held_job", {"id": lease.job_id, "fence": lease.fence})
+        if found is None:
+            return None
+        seq: int = found["seq"]
+        self._met(lease.job_id, seq)
+        return seq
+
+    def _met(self, job_id: str, seq: int) -> None:
+        if len(self._seqs) >= MET:
+            self._seqs.clear()
+        self._seqs[job_id] = seq
+
+    def _lost(self, lease: Lease) -> LeaseLost:
+        row = self._db.one("get_hot_job", {"id": lease.job_id})
+        if row is None:
+            return LeaseLost(f"job {lease.job_id} is gone: it was removed")
+        return LeaseLost(
+            f"attempt {lease.fence} of job {lease.job_id} lost its lease: "
+            f"the job is {row['state']} after attempt {row['fence']}"
+        )
+
     def _held(self, lease: Lease) -> Row:
         """The hot row, if this fence is the job's and the job is live (INV-FENCE)."""
         return self._held_with(lease)[0]
@@ -59,17 +106,9 @@ class Base:
     def _held_with(self, lease: Lease, *also: tuple[str, Params]) -> tuple[Row, list[Sequence[Row]]]:
         """The hot row, and what else is asked once that is locked, without another wait for the database."""
         found, *answers = self._db.together(("get_hot_job", {"id": lease.job_id}), *also)
-        return self._judged(lease, found[0] if found else None), answers
-
-    def _judged(self, lease: Lease, row: Row | None) -> Row:
-        if row is None:
-            raise LeaseLost(f"job {lease.job_id} is gone: it was removed")
-        if row["fence"] != lease.fence or row["state"] not in LIVE:
-            raise LeaseLost(
-                f"attempt {lease.fence} of job {lease.job_id} lost its lease: "
-                f"the job is {row['state']} after attempt {row['fence']}"
-            )
-        return row
+        if not found or found[0]["fence"] != lease.fence or found[0]["state"] not in LIVE:
+            raise self._lost(lease)
+        return found[0], answers
 
     def _load(self, seqs: Sequence[int]) -> list[Job]:
         """The jobs with these numbers, in this order."""
@@ -102,7 +141,7 @@ class Base:
         self,
         job_seq: int | None,
         kind: str,
-        at: float,
+        at: float | None,
         *,
         attempt: int | None = None,
         before: str | None = None,

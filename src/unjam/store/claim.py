@@ -25,6 +25,10 @@ LOOK = 200
 """Jobs of one lane that are looked at for one that fits; what lies behind them has to wait."""
 
 
+class _NoRoom(Exception):
+    """The machine has less room than it had at the look."""
+
+
 class Claiming(Base):
     """Part of the store."""
 
@@ -42,58 +46,31 @@ class Claiming(Base):
         which: dict[str, object] = {
             "queues": None if queues is None else json.dumps(list(queues)),
             "pipelines": json.dumps(list(pipelines)),
-            "now": None if self._db.tells_time else self.now(),
+            "now": self._stamp(),
             "host": capacity.host,
             "ttl": ttl,
-        }
-        # Looked at before the lock is asked for: an idle worker that polls disturbs no writer.
-        if wanted < 1 or not self._db.all("find_lanes", which):
-            return []
-        # INV-LOCK: one claim at a time on each machine, so that its room is not given away twice.
-        with self._db.write(alone=f"claim on {capacity.host}"):
-            fences = self._take(worker_id, which, capacity, wanted, ttl)
-            jobs = self._db.soon("load_jobs", {"seqs": json.dumps(list(fences))}) if fences else []
-        loaded = {row["seq"]: job_of(row) for row in jobs}
-        return [
-            Claim(loaded[seq], Lease(loaded[seq].id, fence), attempt=fence) for seq, fence in fences.items()
-        ]
-
-    def _take(
-        self, worker_id: str, which: dict[str, object], capacity: Capacity, wanted: int, ttl: float
-    ) -> dict[int, int]:
-        """Take jobs in their turn (`_turn`); their numbers and fences."""
-        which = {**which, "worker_id": worker_id}
-        look, now = self._look(which, capacity, FIRST_LOOK), self.now()
-        owner = {
             "worker_id": worker_id,
-            "host": capacity.host,
-            "host_name": capacity.host_name,
-            "now": now,
-            "lease_expires_at": now + ttl,
         }
-        fences: dict[int, int] = {}
+        if wanted < 1:
+            return []
+        # Without a lock: an idle worker that polls disturbs no writer.
+        look = self._look(which, capacity, FIRST_LOOK)
         tried: set[int] = set()
-        while len(fences) < wanted:
-            picked = look.pick(wanted - len(fences), now, tried)
+        while (picked := look.pick(wanted, look.now, tried)) != []:
             if picked is None:
                 look = self._look(which, capacity, LOOK)
                 continue
-            if not picked:
-                break
-            seqs = [row["seq"] for row in picked]
-            rows = self._db.all("claim_jobs", {"seqs": json.dumps(seqs), **owner})
-            taken = {row["seq"]: row["fence"] for row in rows}
-            fences |= {seq: taken[seq] for seq in seqs if seq in taken}
-            tried.update(seqs)
-            for row in picked:
-                if row["seq"] not in taken:
-                    # Another machine has just taken it (INV-ONCE): there is room for those behind it.
-                    look.room.give_back(row)
-        for seq, fence in fences.items():
-            self._db.later("insert_attempt", {"seq": seq, "fence": fence, **owner})
-            data = {"worker_id": worker_id, "host": capacity.host_name or capacity.host}
-            self._event(seq, "claimed", now, attempt=fence, before="queued", after="running", data=data)
-        return fences
+            try:
+                claims = self._take(worker_id, capacity, picked, look.room.needed_by(picked), ttl)
+            except _NoRoom:
+                look = self._look(which, capacity, look.limit)
+                continue
+            if claims:
+                return claims
+            # Another machine has just taken them (INV-ONCE): there is room for those behind them.
+            tried.update(row["seq"] for row in picked)
+            look.room.give_back(picked)
+        return []
 
     def _look(self, which: dict[str, object], capacity: Capacity, limit: int) -> _Look:
         heads, starving, [used] = self._db.together(
@@ -103,9 +80,39 @@ class Claiming(Base):
         )
         return _Look(heads, starving, limit, _Room(capacity, used))
 
+    def _take(
+        self, worker_id: str, capacity: Capacity, picked: Sequence[Row], room: dict[str, int], ttl: float
+    ) -> list[Claim]:
+        """Those of them that are still to be had, in their turn. Raises _NoRoom where others of this machine
+        took meanwhile what they need."""
+        seqs = [row["seq"] for row in picked]
+        owner = {
+            "worker_id": worker_id,
+            "host": capacity.host,
+            "host_name": capacity.host_name,
+            "stamp": self._stamp(),
+        }
+        data = json.dumps({"worker_id": worker_id, "host": capacity.host_name or capacity.host})
+        # INV-LOCK: one claim at a time on each machine, so that its room is not given away twice.
+        with self._db.write(alone=f"claim on {capacity.host}"):
+            self._db.must("require_room", {"host": capacity.host, **room}, _NoRoom)
+            self._db.later("claim_jobs", {"seqs": json.dumps(seqs), "ttl": ttl, **owner})
+            self._db.many("insert_claim_event", [{"seq": seq, "data": data, **owner} for seq in seqs])
+            self._db.many("insert_attempt", [{"seq": seq, **owner} for seq in seqs])
+            rows = self._db.soon("load_jobs", {"seqs": json.dumps(seqs)})
+        # They were queued when they were picked: those that are ours now were taken here.
+        jobs = {row["seq"]: job_of(row) for row in rows if row["worker_id"] == worker_id}
+        for job in jobs.values():
+            self._met(job.id, job.seq)
+        return [
+            Claim(jobs[seq], Lease(jobs[seq].id, jobs[seq].fence), attempt=jobs[seq].fence)
+            for seq in seqs
+            if seq in jobs
+        ]
+
     def begin(self, lease: Lease, *, identity: str, pid: int, log_path: str) -> None:
         with self._db.write():
-            seq = self._held(lease)["seq"]
+            seq = self._hold(lease)
             run = {
                 "job_seq": seq,
                 "fence": lease.fence,
@@ -114,11 +121,11 @@ class Claiming(Base):
                 "log_path": text_in(log_path),
             }
             self._db.later("begin_attempt", run)
-            self._event(seq, "started", self.now(), attempt=lease.fence)
+            self._event(seq, "started", self._stamp(), attempt=lease.fence)
 
     def set_containment(self, lease: Lease, *, containment: str, pid: int) -> None:
         with self._db.write():
-            seq = self._held(lease)["seq"]
+            seq = self._hold(lease)
             run = {"job_seq": seq, "fence": lease.fence, "containment": containment, "pid": pid}
             self._db.later("set_containment", run)
 
@@ -130,15 +137,15 @@ class Claiming(Base):
         clock that nobody sets."""
         if not leases:
             return []
+        stamp = self._stamp()
         held = json.dumps([[lease.job_id, lease.fence] for lease in leases])
-        with self._db.write():
-            now = self.now()
-            lease = {"now": now, "lease_expires_at": now + ttl}
-            after = 0.0 if now - self._db.clock_set_at < ttl else now
-            rows = self._db.soon(
-                "renew_leases", {"held": held, "worker_id": worker_id, "after": after, **lease}
-            )
-        return [_held_lease(row) for row in rows]
+        asked = {"held": held, "worker_id": worker_id, "stamp": stamp, "now": stamp, "ttl": ttl}
+        while True:
+            set_at = self._db.clock_set_at
+            [rows] = self._db.together(("renew_leases", {**asked, "clock_set_at": set_at}))
+            if len(rows) == len(leases) or self._db.clock_set_at == set_at:
+                return [_held_lease(row) for row in rows]
+            # This answer told that the clock was set: they may have run out by that.
 
     def requests(self, worker_id: str) -> list[HeldLease]:
         return [_held_lease(row) for row in self._db.all("find_requests", {"worker_id": worker_id})]
@@ -149,7 +156,9 @@ class _Look:
 
     def __init__(self, heads: Sequence[Row], starving: Sequence[Row], limit: int, room: _Room) -> None:
         """`starving`: jobs that wait for room and that only our neighbours serve."""
-        self.room = room
+        self.room, self.limit = room, limit
+        self.now = heads[0]["now"] if heads else 0.0
+        """When it was, on the store's clock."""
         self._heads = heads
         self._starving = starving
         counted = Counter(row["lane"] for row in heads)
@@ -216,9 +225,18 @@ class _Room:
         for name, need in self._needs(row).items():
             self._free[name] -= need
 
-    def give_back(self, row: Row) -> None:
-        for name, need in self._needs(row).items():
-            self._free[name] += need
+    def give_back(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            for name, need in self._needs(row).items():
+                self._free[name] += need
+
+    def needed_by(self, rows: Sequence[Row]) -> dict[str, int]:
+        """What the statement that looks once more, when nobody else can claim, needs to know."""
+        needs = [self._needs(row) for row in rows]
+        return {
+            **{name: sum(need[name] for need in needs) for name in self._whole},
+            **{f"whole_{name}": whole for name, whole in self._whole.items()},
+        }
 
     def _needs(self, row: Row) -> dict[str, int]:
         return {name: min(row[name], whole) for name, whole in self._whole.items()}

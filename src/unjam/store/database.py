@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ class Database(Protocol):
 
     @property
     def tells_time(self) -> bool:
-        """May a statement be given NULL for `now`, and take the database's own time?"""
+        """May a statement be given NULL for `now` or `stamp`, and take the database's own time?"""
 
     def write(self, alone: str = "") -> AbstractContextManager[None]:
         """A transaction; committed at its end, rolled back by an exception.
@@ -62,13 +62,18 @@ class Database(Protocol):
         """Like `run` in a transaction, but the answer is not waited for; what fails is raised by the next
         statement or at the transaction's end."""
 
+    def must(self, name: str, params: Mapping[str, object], refused: Callable[[], Exception]) -> None:
+        """Demand in a transaction that this statement finds a row, and that nothing behind it is done if not:
+        then the transaction is rolled back, and raises what `refused` returns, which may look why. The answer
+        is not waited for: it comes with the next statement or at the transaction's end."""
+
     def soon(self, name: str, params: Params) -> Sequence[Row]:
-        """Like `all` in a transaction, but the rows are there only when it has ended. For what may run twice:
+        """Like `all` in a transaction, but the rows are there only when it has ended. For what only reads:
         when the answer of the commit was lost, it is asked again."""
 
     def together(self, *asked: tuple[str, Params]) -> Sequence[Sequence[Row]]:
         """`all` of several statements, one after the other: each sees what came before it, and waits for no
-        answer between them."""
+        answer between them. Outside of a transaction they are for what may be done twice."""
 
     def many(self, name: str, params: Iterable[Params]) -> None:
         """`later` once for every set of parameters."""

@@ -15,13 +15,33 @@ from unjam.store.pg_connect import Connection
 from unjam.store.queries import sql
 
 _NAMED = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
+CLOCK = "extract(epoch FROM clock_timestamp())::double precision"
+_STAMP = f"coalesce(CAST(:stamp AS double precision), {CLOCK})"
+_REFUSED = "refused by statement "
+_REFUSAL = re.compile(_REFUSED + r"(\d+)")
 
 
 @functools.cache
 def statement(name: str, tail: str = "") -> bytes:
-    """The statement with psycopg's placeholders."""
-    text = (sql(name, "postgres") + tail).replace("%", "%%").replace("?", "%s")
-    return _NAMED.sub(r"%(\1)s", text).encode()
+    """The statement with psycopg's placeholders; `stamp` may be NULL, and is the server's time then."""
+    text = (sql(name, "postgres") + tail).replace(":stamp", _STAMP)
+    return _NAMED.sub(r"%(\1)s", text.replace("%", "%%").replace("?", "%s")).encode()
+
+
+@functools.cache
+def demand(name: str) -> bytes:
+    """The statement as one that fails when it finds no row: nothing behind it is done then, and its
+    transaction can only be rolled back. Its parameter `demand` comes back by `refused_by`."""
+    return (
+        b"SELECT CAST(CASE WHEN count(*) > 0 THEN '1' ELSE '%s' || CAST(%%(demand)s AS text) END AS integer)"
+        b" FROM (\n%s\n) AS found" % (_REFUSED.encode(), statement(name))
+    )
+
+
+def refused_by(error: psycopg.Error) -> int | None:
+    """Which demand failed, if that was it."""
+    found = _REFUSAL.search(error.diag.message_primary or "")
+    return None if found is None else int(found[1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,11 @@ OLDEST = 13
 """Tells what became of a transaction whose commit was not answered; on Debian since 2021."""
 SCHEMA = "unjam"
 """Ours in a database that others may use too; `?options=-csearch_path%3DNAME` in the URL names another."""
-STATEMENT_TIMEOUT, LOCK_TIMEOUT = 30, 10
+STATEMENT_TIMEOUT = 30
+LOCK_TIMEOUT = 4
+"""Less than an outage (`pg_clock.OUTAGE`): a worker that waits in a line for a row must not take that for a
+server that was away, or it would not reap for as long as somebody is in its way (INV-LOST). The call is made
+again, for longer than IDLE_TIMEOUT in all."""
 IDLE_TIMEOUT = 10
 """Seconds that a transaction of a worker that was cut off may hold its rows (by keepalives alone: 11 s;
 with the defaults of Linux two hours)."""

@@ -39,12 +39,16 @@ class Receipts:
         self._token = ""
         self._number = 0
 
+    @property
+    def ready(self) -> bool:
+        """Is there a row? As far as we know: others may have removed it."""
+        return bool(self._token)
+
     def prepare(self, connection: Connection) -> None:
-        """Make the row, outside of any transaction, if there is none."""
-        if not self._token:
-            token = secrets.token_hex(16)
-            connection.execute(b"INSERT INTO receipt (token) VALUES (%s)", (token,))
-            self._token, self._number = token, 0
+        """Make the row, outside of any transaction."""
+        token = secrets.token_hex(16)
+        connection.execute(b"INSERT INTO receipt (token) VALUES (%s)", (token,))
+        self._token, self._number = token, 0
 
     def forget(self) -> None:
         """The row is gone: the next `prepare` makes another."""

@@ -200,8 +200,8 @@ class Store(Protocol):
     def live_jobs(self, host: str | None = None) -> list[Expired]:
         """Every job that holds a lease (of workers of `host`), with its owner: for recovery and reaping."""
 
-    def expired(self) -> list[Expired]:
-        """Live jobs whose lease has run out on the store's clock."""
+    def expired(self, *, by: float | None = None) -> list[Expired]:
+        """Live jobs whose lease had run out by that time of the store's clock, or has by now."""
 
     # -- requests ----------------------------------------------------------------------------------------
     def request_cancel(self, job_ids: Sequence[str], *, by: str) -> list[RequestOutcome]:
@@ -239,9 +239,10 @@ class Store(Protocol):
         """The jobs this watcher still holds: others may have taken some over."""
 
     def detach(self, watcher_id: str) -> None: ...
-    def expire_attachments(self) -> list[str]:
-        """Forget expired attachments; jobs left without any watcher that are still active are asked to
-        pause with reason `interrupted` (queued ones become paused). Returns their ids."""
+    def expire_attachments(self, *, by: float | None = None) -> list[str]:
+        """Forget attachments that had expired by that time of the store's clock, or have by now; jobs left
+        without any watcher that are still active are asked to pause with reason `interrupted` (queued ones
+        become paused). Returns their ids."""
 
     # -- workers and queues ------------------------------------------------------------------------------
     def check_in(self, worker: WorkerInfo, *, ttl: float) -> None: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,7 +17,8 @@ from unjam.store import pg_migrate, pg_receipt
 from unjam.store.again import Again
 from unjam.store.clock import since_boot
 from unjam.store.database import Params, Row
-from unjam.store.pg_batch import Statement, sent, statement
+from unjam.store.pg_batch import CLOCK, Statement, demand, refused_by, sent, statement
+from unjam.store.pg_clock import ServerClock
 from unjam.store.pg_connect import Connection, connect, is_lost, place, told, unreachable
 from unjam.store.pg_text import plain
 
@@ -26,15 +27,6 @@ PATIENCE = 10.0
 RETRY_EVERY = 0.1
 GOODBYE = 2.0
 """Seconds that a client which ends waits for the server to remove its receipt."""
-OUTAGE = 5.0
-"""Seconds since the last answer after which a new connection ends an outage, which others may have had too.
-Less is a link of our own that flaps: it says nothing of their leases, which are renewed at half time. It is
-more than lies between two looks of a reaper."""
-JUMP = 2.0
-"""Seconds by which the server's clock may differ from its course before it counts as set."""
-_CLOCK = "extract(epoch FROM clock_timestamp())::double precision"
-_BIRTH = "extract(epoch FROM pg_postmaster_start_time())::double precision"
-
 T = TypeVar("T")
 
 
@@ -45,29 +37,27 @@ class PostgresDatabase:
         self, url: str, *, clock: Callable[[], float] | None = None, patience: float = PATIENCE
     ) -> None:
         self.url = url
-        self.steady_since = self.clock_set_at = 0.0
-        self._place = place(url)
-        self._clock = clock
-        self._patience = patience
-        self._transaction = _Transaction(self)
         self.tells_time = clock is None
+        self._place = place(url)
+        self._instead = clock
+        self._patience = patience
+        self._watch = ServerClock(clock)
+        self._transaction = _Transaction(self)
         self._later: list[Statement] = []
         self._soon: list[Statement] = []
         """Of this transaction: what is to be answered when it ends."""
+        self._demands: list[Callable[[], Exception]] = []
+        """Of this transaction: what to raise when the demand of that number is refused."""
         self._open = False
         """Inside of a transaction."""
         self._alone = ""
         self._begun = False
         """The server knows of it."""
         self._receipts = pg_receipt.Receipts()
+        self._asked_at = 0.0
+        """When the transaction was begun, in seconds since boot."""
         self._began = (0.0, 0.0)
         """When the transaction began: by the server, and by our own clock."""
-        self._course: float | None = None
-        """The server's clock minus the time since boot."""
-        self._answered = 0.0
-        """When the server last did what we asked, on the clock that runs through suspend."""
-        self._birth: float | None = None
-        """When the server was started, by its own clock."""
         self._connection = self._connect(patience=0.0)
         try:
             pg_migrate.upgrade(self._connection, self._place)
@@ -78,12 +68,21 @@ class PostgresDatabase:
             self._connection.close()
             raise
 
+    @property
+    def steady_since(self) -> float:
+        return self._watch.steady_since
+
+    @property
+    def clock_set_at(self) -> float:
+        return self._watch.clock_set_at
+
     # -- connection --------------------------------------------------------------------------------------
     def _connect(self, *, patience: float) -> Connection:
         deadline = time.monotonic() + patience
         while True:
             try:
                 connection = connect(self._place)
+                asked_at = since_boot()
                 row = connection.execute(_FIRST).fetchone()
             except psycopg.Error as error:
                 if time.monotonic() >= deadline:
@@ -91,15 +90,8 @@ class PostgresDatabase:
                 time.sleep(RETRY_EVERY)
             else:
                 assert row is not None
-                self._follow(row["now"], after_outage=self._was_away(row["birth"]))
-                self._answered = since_boot()
+                self._watch.connected(asked_at, row["now"], row["birth"])
                 return connection
-
-    def _was_away(self, birth: float) -> bool:
-        """Asked at a new connection: was the server out of reach for longer than a moment, and not just for
-        us? A restart may be shorter than that for us and longer for others, and so its start time tells."""
-        before, self._birth = self._birth, birth
-        return birth != before or since_boot() - self._answered > OUTAGE
 
     def _connected(self) -> Connection:
         if self._connection.closed:
@@ -107,47 +99,47 @@ class PostgresDatabase:
         return self._connection
 
     def _patiently(self, action: Callable[[Connection], T]) -> T:
-        """Something outside of a transaction, repeated on a new connection when the old one is lost: reads,
-        and writes that say the same twice."""
+        """Something repeated on a new connection when the old one is lost: reads, writes that say the same
+        twice, and the beginning of a transaction."""
         deadline = time.monotonic() + self._patience
         while True:
-            connection = self._connected()
+            connection, asked_at = self._connected(), since_boot()
             try:
                 done = action(connection)
             except psycopg.Error as error:
                 if not is_lost(connection, error):
-                    raise told(error, self._place) from error
+                    self._watch.answered(asked_at)
+                    raise self._meant(error) from error
                 if time.monotonic() >= deadline:
                     raise unreachable(error, self._place) from error
             else:
-                self._answered = since_boot()
+                self._watch.answered(asked_at)
                 return done
 
     # -- clock -------------------------------------------------------------------------------------------
     def now(self) -> float:
         """Seconds since the epoch by the server's clock."""
-        if self._clock is not None:
-            return self._clock()
+        if self._instead is not None:
+            return self._instead()
         if self._open:
             if not self._begun:
                 self._batch([])
             server, ours = self._began
             return server + time.monotonic() - ours
-        row = self._patiently(lambda connection: connection.execute(_NOW).fetchone())
-        assert row is not None
-        return self._follow(row["now"])
+        return self._timed([])[1]
 
-    def _follow(self, now: float, *, after_outage: bool = False) -> float:
-        """Notice the end of an outage, and a clock that was set (or another server's): leases may have run
-        out then by no fault of their owners (INV-ONCE)."""
-        course, known = now - since_boot(), self._course
-        was_set = known is not None and abs(course - known) > JUMP
-        if after_outage or was_set:
-            self.steady_since = now if self._clock is None else self._clock()
-        if was_set:
-            self.clock_set_at = self.steady_since
-        self._course = course
-        return now
+    def _timed(self, asked: Sequence[Statement]) -> tuple[list[psycopg.Cursor[Any]], float]:
+        """Outside of a transaction, in one round trip; and the server's time behind them."""
+
+        def do(connection: Connection) -> tuple[list[psycopg.Cursor[Any]], float]:
+            asked_at = since_boot()
+            *cursors, last = sent(connection, [*asked, Statement(_NOW, [()])])
+            row = last.fetchone()
+            assert row is not None
+            self._watch.answered(asked_at, row["now"])
+            return cursors, row["now"]
+
+        return self._patiently(do)
 
     # -- transactions ------------------------------------------------------------------------------------
     def write(self, alone: str = "") -> _Transaction:
@@ -155,39 +147,57 @@ class PostgresDatabase:
         return self._transaction
 
     def begin(self, alone: str) -> None:
-        """Nothing is sent before the first statement: they make one round trip together."""
-        self._patiently(self._receipts.prepare)
+        """Nothing is sent before the first statement that is waited for: they make one trip together."""
+        if not self._receipts.ready:
+            self._patiently(self._receipts.prepare)
         self._open, self._alone, self._begun = True, alone, False
-        self._soon = []
+        self._later, self._soon, self._demands = [], [], []
 
     def commit(self) -> None:
+        """Where nothing was waited for, this is all of it: one round trip."""
         if not self._begun and not self._later:
             self._open = False
             return
+        batch = [] if self._begun else self._beginning()
+        leave = Statement(pg_receipt.LEAVE, [self._receipts.next()])
+        batch += [*self._later, leave, Statement(b"COMMIT", [()])]
         try:
             if not self._begun:
-                self._batch([])  # a beginning is repeated on a new connection, and no commit may be
-            self._later.append(Statement(pg_receipt.LEAVE, [self._receipts.next()]))
-            self._send(b"COMMIT", ())
-        except (Again, StoreUnavailable):
-            if not self._connection.closed:
-                self.rollback()
-                raise
+                self._connected()
+                self._asked_at = since_boot()
+            self._end_with(batch)
+        except psycopg.Error as error:
+            if not is_lost(self._connection, error):
+                self._watch.answered(self._asked_at)
+                raise self._meant(error) from error
             self._open = False
             self._find_out()
             for asked in self._soon:
                 self._ask_again(asked)
-        except psycopg.errors.DivisionByZero as error:
-            self.rollback()
-            self._receipts.forget()
-            raise Again(f"the store {self._place.shown} had forgotten us; nothing was changed") from error
         except BaseException:
             self.rollback()
             raise
-        self._open = False
+        else:
+            self._watch.answered(self._asked_at)
+            self._open = False
+
+    def _end_with(self, batch: Sequence[Statement]) -> None:
+        """The last round trip of a transaction, or its only one; the receipt and the commit are its end."""
+        sent(self._connection, batch)
+
+    def _meant(self, error: psycopg.Error) -> Exception:
+        """What to raise in place of an error on a connection that lives. A transaction is rolled back first:
+        whoever was refused can look why."""
+        self.rollback()
+        if (number := refused_by(error)) is not None:
+            return self._demands[number]()
+        if isinstance(error, psycopg.errors.DivisionByZero):
+            self._receipts.forget()
+            return Again(f"the store {self._place.shown} had forgotten us; nothing was changed")
+        return told(error, self._place)
 
     def _ask_again(self, asked: Statement) -> None:
-        """The commit was done, but the rows that should have come before its answer may be lost with it."""
+        """The commit was done, but the rows that should have come before its answer were lost with it."""
         self._patiently(lambda connection: sent(connection, [asked]))
 
     def _find_out(self) -> None:
@@ -259,9 +269,14 @@ class PostgresDatabase:
         assert asked.answer is not None
         return asked.answer
 
+    def must(self, name: str, params: Mapping[str, object], refused: Callable[[], Exception]) -> None:
+        self._later.append(Statement(demand(name), [plain({**params, "demand": str(len(self._demands))})]))
+        self._demands.append(refused)
+
     def together(self, *asked: tuple[str, Params]) -> Sequence[Sequence[Row]]:
         statements = [Statement(statement(name), [plain(params)]) for name, params in asked]
-        return [cursor.fetchall() for cursor in self._batch(statements)]
+        cursors = self._batch(statements) if self._open else self._timed(statements)[0]
+        return [cursor.fetchall() for cursor in cursors]
 
     def notify(self, channel: str) -> None:
         self._patiently(lambda connection: connection.execute("SELECT pg_notify(%s, '')", (channel,)))
@@ -280,8 +295,7 @@ class PostgresDatabase:
         """Inside of a transaction, in one round trip: its beginning if it has none, what was left for later,
         and these."""
         if not self._begun:
-            # Nothing was done yet: a connection that was lost since the last call is made anew.
-            return self._patiently(lambda connection: self._begin_with(connection, asked))
+            return self._begin_with(asked)
         connection, waiting = self._connection, self._later
         self._later = []
         try:
@@ -289,21 +303,31 @@ class PostgresDatabase:
         except psycopg.Error as error:
             if is_lost(connection, error):
                 raise Again(f"the store {self._place.shown} was lost; nothing was changed") from error
-            raise told(error, self._place) from error
-        self._answered = since_boot()
+            self._watch.answered(self._asked_at)
+            raise self._meant(error) from error
+        self._watch.answered(self._asked_at)
         return cursors[len(waiting) :]
 
-    def _begin_with(self, connection: Connection, asked: Sequence[Statement]) -> list[psycopg.Cursor[Any]]:
+    def _begin_with(self, asked: Sequence[Statement]) -> list[psycopg.Cursor[Any]]:
+        before = [*self._beginning(), *self._later]
+
+        def do(connection: Connection) -> list[psycopg.Cursor[Any]]:
+            self._asked_at = since_boot()
+            # The time comes last: what was asked may have waited for locks.
+            cursors = sent(connection, [*before, *asked, Statement(_NOW, [()])])
+            row = cursors[-1].fetchone()
+            assert row is not None
+            self._watch.answered(self._asked_at, row["now"])
+            self._began, self._begun, self._later = (row["now"], time.monotonic()), True, []
+            return cursors[len(before) : -1]
+
+        # Nothing was done yet: a connection that was lost since the last call is made anew.
+        return self._patiently(do)
+
+    def _beginning(self) -> list[Statement]:
         key = (_key(self._place.schema, self._alone),)
         lock = [Statement(b"SELECT pg_advisory_xact_lock(%s)", [key])] if self._alone else []
-        before = [Statement(b"BEGIN", [()]), *lock, *self._later]
-        # The time comes last: what was asked may have waited for locks.
-        cursors = sent(connection, [*before, *asked, Statement(_NOW, [()])])
-        row = cursors[-1].fetchone()
-        assert row is not None
-        self._began = self._follow(row["now"]), time.monotonic()
-        self._begun, self._later = True, []
-        return cursors[len(before) : -1]
+        return [Statement(b"BEGIN", [()]), *lock]
 
     # -- care --------------------------------------------------------------------------------------------
     def shrink(self) -> bool:
@@ -330,8 +354,9 @@ class PostgresDatabase:
         self._connection.close()
 
 
-_NOW = f"SELECT {_CLOCK} AS now".encode()
-_FIRST = f"SELECT {_CLOCK} AS now, {_BIRTH} AS birth".encode()
+_NOW = f"SELECT {CLOCK} AS now".encode()
+_BIRTH = "extract(epoch FROM pg_postmaster_start_time())::double precision"
+_FIRST = f"SELECT {CLOCK} AS now, {_BIRTH} AS birth".encode()
 
 
 class _Transaction:

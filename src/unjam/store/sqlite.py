@@ -146,8 +146,13 @@ class SqliteDatabase:
     def soon(self, name: str, params: Params) -> Sequence[Row]:
         return self._fetch(sql(name), params)
 
+    def must(self, name: str, params: Mapping[str, object], refused: Callable[[], Exception]) -> None:
+        if not self._fetch(sql(name), params):
+            self.rollback()
+            raise refused()
+
     def together(self, *asked: tuple[str, Params]) -> Sequence[Sequence[Row]]:
-        return [self._fetch(sql(name), params) for name, params in asked]
+        return [self.all(name, params) for name, params in asked]
 
     def many(self, name: str, params: Iterable[Params]) -> None:
         try:

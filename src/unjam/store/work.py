@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from unjam.errors import Conflict
 from unjam.jobs.model import InputFile
@@ -23,6 +24,14 @@ from unjam.store.rows import (
 _SAME = ("fence", "uri", "size_bytes", "sha256", "result", "host")
 
 
+class _Committed(Exception):
+    """That unit is there already."""
+
+
+class _Stale(Exception):
+    """One of the leases is not held any more."""
+
+
 class Working(Base):
     """Part of the store."""
 
@@ -31,27 +40,29 @@ class Working(Base):
         self, lease: Lease, stage: str, digest: str, body: dict[str, object], *, host: str
     ) -> PlanOutcome:
         with self._db.write():
-            job_seq = self._held(lease)["seq"]
+            job_seq = self._hold(lease)
             key = {"job_seq": job_seq, "stage": stage}
-            plan = self._plan(key)
+            plans, units = self._db.together(("get_plan", key), ("find_committed", {**key, "host": host}))
+            plan = plans[0] if plans else None
             voided = 0
             if plan is None or digest not in (plan["proposed"], plan["digest"]):
-                voided = self._void(key) if plan is not None else 0
+                if plan is not None:
+                    voided, units = self._void(key), ()
                 revision = 1 if plan is None else plan["revision"] + 1
                 new = {"proposed": digest, "digest": digest, "revision": revision, "body": to_json(body)}
                 self._db.later("put_plan", {**key, **new})
                 if plan is not None:
                     data = {"stage": stage, "digest": digest, "was": plan["digest"], "voided": voided}
                     self._event(job_seq, "plan_changed", self.now(), attempt=lease.fence, data=data)
-            committed = self._committed(key, host)
+                plan = {"stage": stage, **new}
             self._db.later("count_reused", {"job_seq": job_seq, "fence": lease.fence, "host": host})
-            return PlanOutcome(self._plan_record(key), committed, voided)
+        return PlanOutcome(_plan_record(plan), tuple(unit_of(row) for row in units), voided)
 
     def revise_plan(self, lease: Lease, stage: str, digest: str, body: dict[str, object]) -> PlanOutcome:
         with self._db.write():
             hot = self._held(lease)
             key = {"job_seq": hot["seq"], "stage": stage}
-            plan = self._plan(key)
+            plan = self._db.one("get_plan", key)
             if plan is None:
                 raise Conflict(f"stage {stage} of job {lease.job_id} has no plan to revise")
             new = {
@@ -63,44 +74,38 @@ class Working(Base):
             self._db.later("put_plan", {**key, **new})
             data = {"stage": stage, "digest": digest, "revision": new["revision"]}
             self._event(hot["seq"], "plan_revised", self.now(), attempt=lease.fence, data=data)
-            return PlanOutcome(self._plan_record(key), self._committed(key, hot["host"]), 0)
-
-    def _plan(self, key: dict[str, object]) -> Row | None:
-        return self._db.one("get_plan", key)
-
-    def _plan_record(self, key: dict[str, object]) -> PlanRecord:
-        row = self._plan(key)
-        assert row is not None  # put in this transaction
-        return PlanRecord(row["stage"], row["digest"], row["revision"], from_json(row["body"]))
+            units = self._db.all("find_committed", {**key, "host": hot["host"]})
+        return PlanOutcome(_plan_record({"stage": stage, **new}), tuple(unit_of(row) for row in units), 0)
 
     def _void(self, key: dict[str, object]) -> int:
         return sum(row["state"] == UnitState.COMMITTED for row in self._db.all("void_stage", key))
 
-    def _committed(self, key: dict[str, object], host: str) -> tuple[UnitRecord, ...]:
-        return tuple(unit_of(row) for row in self._db.all("find_committed", {**key, "host": host}))
-
     # -- units -------------------------------------------------------------------------------------------
     def commit_unit(self, lease: Lease, unit: UnitRecord) -> None:
-        with self._db.write():
-            which = {"id": lease.job_id, "stage": unit.stage, "name": unit.name, "host": unit.host}
-            hot, [holding] = self._held_with(lease, ("find_holding_unit", which))
-            job_seq = hot["seq"]
-            params = unit_params(job_seq, lease.fence, unit)
-            # INV-KEEP: a unit that holds for this host is done, once. One that lies on another host may be
-            # redone.
-            if holding:
-                if all(holding[0][name] == params[name] for name in _SAME):
-                    return  # asked again by an attempt that was not told that it had been committed
+        try:
+            with self._db.write():
+                job_seq = self._hold(lease)
+                params = unit_params(job_seq, lease.fence, unit)
+                # INV-KEEP: a unit that holds for this host is done, once. One that lies on another host may
+                # be redone.
+                self._db.must("require_no_unit", params, _Committed)
+                self._db.later("commit_unit", params)
+                data = {"stage": unit.stage, "unit": unit.name}
+                self._event(job_seq, "unit_committed", self._stamp(), attempt=lease.fence, data=data)
+        except _Committed:
+            holding = self._db.one("find_holding_unit", params)
+            if holding is None:
+                return self.commit_unit(lease, unit)  # voided since: now there is room
+            if any(holding[name] != params[name] for name in _SAME):
                 raise Conflict(
                     f"unit {unit.name} of stage {unit.stage} of job {lease.job_id} is committed already"
-                )
-            self._db.later("commit_unit", params)
-            data = {"stage": unit.stage, "unit": unit.name}
-            self._event(job_seq, "unit_committed", self.now(), attempt=lease.fence, data=data)
+                ) from None
+            # Else it is asked again by an attempt that was not told that it had been committed.
+        return None
 
     def void_units(self, lease: Lease, stage: str, names: Sequence[str]) -> int:
         with self._db.write():
-            job_seq = self._held(lease)["seq"]
+            job_seq = self._hold(lease)
             key = {"job_seq": job_seq, "stage": stage}
             voided = sum(self._db.run("void_unit", {**key, "name": name}) for name in names)
             if voided:
@@ -112,9 +117,20 @@ class Working(Base):
     def save_progress(self, updates: Sequence[ProgressUpdate]) -> list[Lease]:
         if not updates:
             return []
+        # In the order of ids, as everywhere that several rows are locked.
+        ordered = sorted(updates, key=lambda update: update.lease.job_id)
+        try:
+            with self._db.write():
+                for update in ordered:
+                    self._save(self._hold(update.lease, _Stale), update)
+        except _Stale:
+            stale = self._save_held(ordered)
+            return [update.lease for update in updates if update.lease in stale]
+        return []
+
+    def _save_held(self, ordered: Sequence[ProgressUpdate]) -> set[Lease]:
+        """Some are stale: look which, and write the others."""
         with self._db.write():
-            # In the order of ids, as everywhere that several rows are locked.
-            ordered = sorted(updates, key=lambda update: update.lease.job_id)
             asked = [
                 ("get_held_job", {"id": update.lease.job_id, "fence": update.lease.fence})
                 for update in ordered
@@ -122,15 +138,12 @@ class Working(Base):
             held = self._db.together(*asked)
             for update, found in zip(ordered, held, strict=True):
                 if found:
-                    self._save(found[0], update)
-            stale = {update.lease for update, found in zip(ordered, held, strict=True) if not found}
-        return [update.lease for update in updates if update.lease in stale]
+                    self._save(found[0]["seq"], update)
+            return {update.lease for update, found in zip(ordered, held, strict=True) if not found}
 
-    def _save(self, hot: Row, update: ProgressUpdate) -> None:
-        job_seq, lease = hot["seq"], update.lease
-        # A late picture must not take a job back from the point of no return, nor out of `cancelling`.
-        if hot["phase"] not in (None, "publishing", update.phase):
-            self._db.later("set_phase", {"seq": job_seq, "phase": update.phase})
+    def _save(self, job_seq: int, update: ProgressUpdate) -> None:
+        lease = update.lease
+        self._db.later("set_phase", {"seq": job_seq, "phase": update.phase})
         self._db.later(
             "put_progress",
             {
@@ -149,5 +162,9 @@ class Working(Base):
 
     def set_input_media(self, lease: Lease, inputs: Sequence[InputFile]) -> None:
         with self._db.write():
-            job_seq = self._held(lease)["seq"]
+            job_seq = self._hold(lease)
             self._change_spec(job_seq, lambda spec: with_inputs(spec, inputs))
+
+
+def _plan_record(row: Row | Mapping[str, Any]) -> PlanRecord:
+    return PlanRecord(row["stage"], row["digest"], row["revision"], from_json(row["body"]))

@@ -20,13 +20,16 @@ class Staffing(Base):
     """Part of the store."""
 
     def check_in(self, worker: WorkerInfo, *, ttl: float) -> None:
-        now = self.now()
-        self._db.run("check_in", {**worker_params(worker), "now": now, "expires_at": now + ttl})
+        self._db.run("check_in", {**worker_params(worker), "stamp": self._stamp(), "ttl": ttl})
 
     def heartbeat(self, worker_id: str, *, ttl: float, draining: bool = False, stuck: int = 0) -> None:
-        now = self.now()
-        state = {"draining": int(draining), "stuck": stuck}
-        row = {"id": worker_id, "now": now, "expires_at": now + ttl, **state}
+        row = {
+            "id": worker_id,
+            "stamp": self._stamp(),
+            "ttl": ttl,
+            "draining": int(draining),
+            "stuck": stuck,
+        }
         if not self._db.run("heartbeat", row):
             raise NotFound(f"worker {worker_id} is not checked in: forgotten by another one, or by a restore")
 

@@ -11,12 +11,16 @@ from unjam.worker.recovery import Recovery, is_gone, reap_expired, recover
 from unjam.worker.shared import WorkerState
 from unjam.worker.storeline import AWAY
 
+LOOK_EVERY = 3.0
+"""Seconds between two looks, at most: a server that is frozen long enough to cost healthy workers their
+leases is so in the middle of a look, whose answer comes late (`store.steady_since`)."""
+
 
 async def reap_loop(state: WorkerState) -> None:
     """Until cancelled; a round whenever the watch saw that there may be something, at most one a second."""
     told: set[str] = set()
     while True:
-        await asyncio.sleep(max(1.0, state.settings.poll_every))
+        await asyncio.sleep(min(max(1.0, state.settings.poll_every), LOOK_EVERY))
         # Over a network it looks every round: only so does its line notice each outage, in which leases run
         # out by no fault of their owners.
         if not is_postgres(state.settings.store):
@@ -46,13 +50,14 @@ async def reap_loop(state: WorkerState) -> None:
 def _round(store: Store, state: WorkerState) -> tuple[list[WorkerInfo], Recovery, list[str]]:
     host, settings = state.host, state.settings
     found = Recovery()
-    workers = store.workers()
+    # All is judged by this one time, and read after it. When the store freezes in between, nobody looks
+    # expired for that; when it was frozen before, this answer came late, and the store knows.
     now = store.now()
+    workers = store.workers()
     if any(is_gone(w, host, now) for w in workers):
         # No patience here: the next round is a second away.
         found.add(recover(store, settings, host, patience=0.0))
-    if store.expired():
-        found.add(reap_expired(store, settings, host))
+    found.add(reap_expired(store, settings, host, now=now))
     # While the store was away, or its clock was being set, no watcher could say that it is there.
     steady = now - store.steady_since() >= settings.attach_ttl
-    return workers, found, store.expire_attachments() if steady else []
+    return workers, found, store.expire_attachments(by=now) if steady else []

@@ -95,7 +95,7 @@ def recover(
 ) -> Recovery:
     """Free what dead owners of this host hold; with `force` what living ones hold too (they are fenced)."""
     done = Recovery()
-    now = store.now()
+    now = store.now()  # first: a store that freezes behind it makes nobody look silent
     dead = [w for w in store.workers() if is_gone(w, host, now)]
     done.killed = _sweep_dead([w for w in dead if not alive(w.identity)])
     gone: dict[str, bool] = {}
@@ -130,17 +130,19 @@ def recover(
     return done
 
 
-def reap_expired(store: Store, settings: Settings, host: str) -> Recovery:
+def reap_expired(store: Store, settings: Settings, host: str, *, now: float | None = None) -> Recovery:
     """Free the jobs whose lease ran out, whoever held them: a guardian ends its tree before that moment.
 
     While the store was away nobody could renew, so a lease that ran out then says nothing about its owner.
     One TTL after it came back every living owner has renewed, or told how its attempt ended; only then the
-    others count as lost.
+    others count as lost. Leases are judged by `now`, a time that was asked before: were it asked again, the
+    store could have been frozen in between.
     """
     done = Recovery()
-    if store.now() - store.steady_since() < settings.lease_ttl:
+    now = store.now() if now is None else now
+    if now - store.steady_since() < settings.lease_ttl:
         return done
-    for found in store.expired():
+    for found in store.expired(by=now):
         worker = found.worker
         if worker is not None and worker.host == host and not alive(worker.identity):
             done.killed += _sweep_dead([worker], even_with_keeper=True)

@@ -4,7 +4,7 @@ INSERT INTO worker (
 )
 VALUES (
     :id, :host, :host_name, :identity, :keeper_identity, :mark, :queues, :slots, :pipelines, :wake_path, :draining,
-    :cpu, :memory_bytes, :gpu, :stuck, :now, :now, :expires_at
+    :cpu, :memory_bytes, :gpu, :stuck, :stamp, :stamp, :stamp + :ttl
 )
 ON CONFLICT (id) DO UPDATE
 SET host = excluded.host, host_name = excluded.host_name, identity = excluded.identity,

@@ -1,3 +1,3 @@
 UPDATE worker
-SET heartbeat_at = :now, expires_at = :expires_at, draining = :draining, stuck = :stuck
+SET heartbeat_at = :stamp, expires_at = :stamp + :ttl, draining = :draining, stuck = :stuck
 WHERE id = :id

@@ -1,1 +1,1 @@
-UPDATE stage SET state = 'interrupted', ended_at = :now WHERE job_seq = :job_seq AND state = 'running'
+UPDATE stage SET state = 'interrupted', ended_at = :stamp WHERE job_seq = :job_seq AND state = 'running'

@@ -1,1 +1,1 @@
-UPDATE attachment SET expires_at = :expires_at WHERE watcher_id = :watcher_id
+UPDATE attachment SET expires_at = :stamp + :ttl WHERE watcher_id = :watcher_id

@@ -7,8 +7,7 @@ WITH free AS MATERIALIZED (
 )
 UPDATE job
 SET state = 'running', phase = 'starting', fence = fence + 1, attempts = attempts + 1,
-    worker_id = :worker_id, host = :host, lease_expires_at = :lease_expires_at, heartbeat_at = :now,
-    started_at = coalesce(started_at, :now), reason_code = NULL, reason_message = NULL
+    worker_id = :worker_id, host = :host, lease_expires_at = :stamp + :ttl, heartbeat_at = :stamp,
+    started_at = coalesce(started_at, :stamp), reason_code = NULL, reason_message = NULL
 FROM free
 WHERE job.seq = free.seq AND job.state = 'queued'
-RETURNING job.seq, job.fence

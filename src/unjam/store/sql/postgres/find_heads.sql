@@ -1,5 +1,7 @@
 -- LATERAL: of each lane only the head of its index is read. One list of all lanes would be read and sorted whole.
-SELECT l.id AS lane, l.priority, j.seq, j.run_at, j.cpu, j.memory_bytes, j.gpu
+SELECT
+    l.id AS lane, l.priority, j.seq, j.run_at, j.cpu, j.memory_bytes, j.gpu,
+    coalesce(CAST(:now AS double precision), extract(epoch FROM statement_timestamp())) AS now
 FROM lane AS l
 JOIN queue AS q ON q.name = l.queue
 CROSS JOIN LATERAL (
