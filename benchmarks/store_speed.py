@@ -30,6 +30,7 @@ ROUNDS = 8
 SINGLE = 250
 BULK = 10_000
 CLAIMS = 50
+WAL_HEADER, WAL_FRAME = 32, 24 + 4096
 DEPTHS = (1_000, 100_000)
 DEEPEST = 1_000_000
 
@@ -91,7 +92,13 @@ def _submissions(folder: Path) -> float:
         rows = [("q", _payload(job)) for job in many]
         bare_bulk.append(_cpu(lambda rows: _bare_many(bare, rows), rows))
         ours_bulk.append(_cpu(lambda new: _submit_batch(store, new), many))
-    for replay in replays.values():
+    payloads = [_payload(_job(i, "pages")) for i in range(SINGLE)]
+    bare_pages = _pages(bare, lambda: [bare.execute(INSERT, ("q", row)) for row in payloads])
+    said = [recorder.statements(functools.partial(recording.submit, _job(i, "pages"))) for i in range(SINGLE)]
+    pages: dict[str, float] = {}
+    for name, replay in replays.items():
+        less = [_without(LACKING[name], one) for one in said]
+        pages[name] = _pages(replay, functools.partial(_transact_each, replay, less))
         replay.close()
     for one_of_them in (store, recording, bare):
         one_of_them.close()
@@ -99,7 +106,10 @@ def _submissions(folder: Path) -> float:
     rate, bare_rate = 1e6 / statistics.median(ours_bulk), 1e6 / statistics.median(bare_bulk)
     for name, found in {"submit one by one": ours_us, **said_us}.items():
         one = statistics.median(found)
-        print(f"P2 {name:20} {one:7.1f} us CPU   bare insert {floor:6.1f} us   ratio {one / floor:.2f}")
+        counted = f"   pages {pages[name]:4.1f} and {bare_pages:.1f}" if name in pages else ""
+        print(
+            f"P2 {name:20} {one:7.1f} us CPU   bare insert {floor:6.1f} us   ratio {one / floor:.2f}{counted}"
+        )
     print(f"P2 submit {BULK:,} at once {rate:8,.0f} a second   bare {bare_rate:9,.0f} a second   (CPU)")
     return rate
 
@@ -132,6 +142,15 @@ def _prepared(path: Path) -> sqlite3.Connection:
 
 def _without(tables: Sequence[str], said: Sequence[tuple[str, Params]]) -> list[tuple[str, Params]]:
     return [(text, params) for text, params in said if not any(f"INTO {table} (" in text for table in tables)]
+
+
+def _pages(connection: sqlite3.Connection, action: Callable[[], object]) -> float:
+    """Pages that each of SINGLE transactions writes to the log; no clock is in this figure."""
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+    action()
+    [path] = [row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main"]
+    return (Path(f"{path}-wal").stat().st_size - WAL_HEADER) / WAL_FRAME / SINGLE
 
 
 def _transact_each(
