@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.postgres import Server
-from tests.store.rig import HOST, TTL, ending, job, picture, staged, take, take_one, unit, worker
+from tests.store.rig import HOST, PIPELINES, TTL, ending, job, picture, staged, take, take_one, unit, worker
 from unjam.jobs.records import Claim
 from unjam.jobs.states import State
 from unjam.store import Store, open_store
@@ -36,6 +36,8 @@ CALLS: dict[str, tuple[int, Call]] = {
     # Poked afterwards: there is a job to be had again.
     "unlease": (2, lambda s, c: s.unlease(c.lease, ending(State.QUEUED, c))),
     "requests": (1, lambda s, _: s.requests("worker-1")),
+    # All that an idle worker asks once a second, but for its reaper.
+    "due": (1, lambda s, _: s.due("worker-1", host=HOST, queues=None, pipelines=PIPELINES)),
     "expired": (1, lambda s, _: s.expired(by=1.0)),
     "renew_attachment": (1, lambda s, _: s.renew_attachment("watcher", ttl=TTL)),
 }

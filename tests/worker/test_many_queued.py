@@ -62,6 +62,7 @@ def test_what_a_start_asks_of_the_store_does_not_grow_with_what_is_queued(tmp_pa
                     "worker-1", capacity=room(), queues=None, pipelines=PIPELINES, ttl=TTL, limit=1
                 )
                 store.renew("worker-1", [claim.lease], ttl=TTL)
+                store.due("worker-1", host="host-a", queues=None, pipelines=PIPELINES)
                 store.requests("worker-1")
 
         costs[count] = instructions(store, start)
