@@ -33,7 +33,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     notice. Real processes race over real databases only."""
     module = metafunc.module.__name__.rpartition(".")[2]
     if "backend" in metafunc.fixturenames and module.startswith("contract_"):
-        calls = module.removeprefix("contract_") in ("claim", "submit", "work")
+        calls = module.removeprefix("contract_") in ("claim", "end", "submit", "work")
         kinds = ["sqlite", "postgres", *(["flaky"] if calls else [])]
         metafunc.parametrize("backend", kinds, indirect=True)
 
