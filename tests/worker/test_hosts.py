@@ -150,7 +150,7 @@ def test_real_workers_of_two_machines(tmp_path: Path, postgres_server: Server, i
             assert c.wait(job_id).state is State.SUCCEEDED, log.read_text()
         tries = c.store.attempts(job_id)
         assert len(tries) == 2
-        # Of a namesake the files are not at hand: they lie on the disk of the first machine, which is waited for.
+        # Of a namesake the files are not at hand: they lie on the first machine, and that is waited for.
         assert tries[1].units_reused == (0 if ids == "namesakes" else 3)
         waited = (tries[1].started_at or 0) - (tries[0].ended_at or 0)
         assert (waited >= c.settings.lease_ttl) is (ids == "namesakes")

@@ -1,6 +1,7 @@
 """The worker's side: starts attempts under guardians, and ends what a killed guardian left behind."""
 
 import asyncio
+import errno
 import functools
 import os
 import socket
@@ -158,7 +159,7 @@ class Launcher:
                 "a PID namespace was asked for, but this system does not give us one: "
                 f"{self.pidns_obstacle.why}. To get it: {self.pidns_obstacle.way_out}. "
                 "Without: containment = tree"
-            )
+            ) from PermissionError(errno.EPERM, self.pidns_obstacle.why)
         return {
             "name": spec.name,
             "entry": spec.entry,

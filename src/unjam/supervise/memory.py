@@ -14,8 +14,8 @@ SAMPLE_SECONDS_LATER = 2.0
 """Between samples of a tree that has no limit to keep, once it has run for YOUNG seconds."""
 YOUNG = 10.0
 KILLER_SECONDS = 5.0
-"""How often the machine's killer is looked for: its count stands among 170 others that the kernel adds up over
-all processors, the dearest file of a sample."""
+"""How often the machine's killer is looked for: its count stands among 170 others that the kernel adds up
+over all processors, the dearest file of a sample."""
 NEAR_LIMIT = 0.8  # share of the limit above which sampling is ten times faster
 
 

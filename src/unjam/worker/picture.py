@@ -62,9 +62,8 @@ class Picture:
         clock = StallClock(StallLimits.of(idle, busy), now=now)
         deadline = now + message.timeout if message.timeout else None
         if self._last_cpu is not None:
-            clock.cpu(
-                *self._last_cpu
-            )  # what is used from here on counts with the next sample, not the one after
+            # What is used from here on counts with the next sample, not with the one after.
+            clock.cpu(*self._last_cpu)
         self._running = _Running(message.stage, clock, deadline)
         self._message = ""
         self._progress.add_stage(message.stage, message.weight)

@@ -1,6 +1,9 @@
-"""Once a second: stall checks for every attempt, logs kept in bounds, and one call to the store for all that is
-to be told and looked for. A worker wakes once for all of it, and so does the thread of its store: what is done
-once a second is never in the processor's caches, and each wake of its own cost a fifth of a millisecond."""
+"""Once a second: stall checks for every attempt, logs kept in bounds, and one call to the store for all that
+is to be told and looked for.
+
+A worker wakes once for all of it, and so does the thread of its store: what is done once a second is never in
+the processor's caches, and each wake of its own cost a fifth of a millisecond.
+"""
 
 from __future__ import annotations
 
@@ -91,9 +94,8 @@ async def _exchange(
         state.asked.set()
     by_lease = {run.lease: run for run in runs}
     for run in runs:
-        run.picture.changed |= (
-            found.unwritten
-        )  # written with the next round; leases are the renewals' business
+        # Written with the next round then; leases are the renewals' business.
+        run.picture.changed |= found.unwritten
     for lease in found.stale:
         if not by_lease[lease].over:
             by_lease[lease].lease_lost()
