@@ -27,7 +27,7 @@ from tests.torture.harness import Harness
 from tests.torture.other_user import ProgramCopy
 from tests.torture.report import show
 from tests.torture.rig import build
-from tests.torture.server import Operator, Remote
+from tests.torture.server import LONGEST, SHORTEST_FREEZE, Operator, Remote
 from unjam.errors import UnjamError
 from unjam.store.url import is_postgres
 from unjam.supervise import linux
@@ -58,6 +58,13 @@ def arguments() -> argparse.Namespace:
         default=SERVER_SHARE,
         help=f"of the kills, at a server of its own; default: {SERVER_SHARE}",
     )
+    parser.add_argument(
+        "--outage",
+        type=float,
+        metavar="SECONDS",
+        default=LONGEST,
+        help=f"how long that one is stopped or frozen at most; default: {LONGEST:g}",
+    )
     parser.add_argument("--containment", choices=("mixed", "auto", "pidns", "tree"), default="mixed")
     parser.add_argument("--uid", type=int, metavar="N", help="run all of it as this user (needs root)")
     parser.add_argument("--keep", action="store_true", help="keep the folder also when all is well")
@@ -74,6 +81,8 @@ def arguments() -> argparse.Namespace:
     words.called = words.called or shlex.join(typed)
     if words.uid is not None and (os.geteuid() != 0 or words.uid <= 0):
         parser.error(f"--uid {words.uid}: only root can become another user, and that must not be root")
+    if words.outage < SHORTEST_FREEZE:
+        parser.error(f"--outage {words.outage:g}: at least {SHORTEST_FREEZE:g} s, as long as a short freeze")
     return words
 
 
@@ -123,7 +132,9 @@ def as_other_user(words: argparse.Namespace, store: str | None, operator: Operat
     ]
     command += ["--workers", words.workers, "--containment", words.containment]
     command += ["--store", store] if store else []
-    command += ["--server-fd", words.server_fd, "--server-share", words.server_share] if operator else []
+    if operator is not None:
+        command += ["--server-fd", words.server_fd, "--server-share", words.server_share]
+        command += ["--outage", words.outage]
     command += ["--keep"] if words.keep else []
     command += ["--verbose"] if words.verbose else []
     copy = ProgramCopy(words.uid)
@@ -186,7 +197,7 @@ def torture(words: argparse.Namespace, store: str | None, crowd: list[bystanders
                 if words.verbose:
                     print(line, flush=True)
 
-            server = None if words.server_fd is None else Remote(words.server_fd)
+            server = None if words.server_fd is None else Remote(words.server_fd, words.outage)
             rng = random.Random(words.seed)
             harness = Harness(rig, rng, crowd, say, server, words.server_share / 100)
             harness.run(words.kills, words.massacre)

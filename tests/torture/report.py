@@ -63,7 +63,7 @@ def _facts(tally: Tally, seconds: float) -> Iterator[str]:
     yield f"{tally.jobs} jobs, {tally.attempts} attempts (held by {_counts(tally.containment)})"
     yield f"units: {_counts(tally.units)}"
     if tally.survived:
-        yield f"attempts that ran when the server was struck: {_counts(tally.survived)}"
+        yield f"attempts when the server was struck: {_counts(tally.survived)}"
     if tally.massacres:
         start = _p50_max(tally.start_seconds, "{:.1f}")
         branch, again = tally.of_role("branch"), tally.of_phase("restarting")

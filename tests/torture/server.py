@@ -18,8 +18,9 @@ ONE, ALL, STOP, FREEZE = "pg-one", "pg-all", "pg-stop", "pg-freeze"
 KINDS = (ONE, ALL, STOP, FREEZE)
 """One of its processes is killed, and it recovers by itself; all of them are, and it is started anew at once;
 it is stopped in good order (for a while, or not) and started; it is stopped by SIGSTOP for a while."""
-FREEZE_SECONDS = (2.0, 12.0)
-DOWN_SECONDS = (0.0, 8.0)
+LONGEST = 12.0
+"""Seconds that it is away on purpose at most: longer than the patience of a call (postgres.PATIENCE)."""
+SHORTEST_FREEZE = 2.0
 _LARGEST = 1 << 16
 _READY, _GO = b"ready", b"go"
 
@@ -110,10 +111,11 @@ class Operator:
 class Remote:
     """The inner side."""
 
-    def __init__(self, fd: int) -> None:
-        """`fd`: of `Operator.theirs`."""
+    def __init__(self, fd: int, longest: float = LONGEST) -> None:
+        """`fd`: of `Operator.theirs`. `longest`: seconds of an outage on purpose."""
         self._socket = socket.socket(fileno=os.dup(fd))
         self._socket.setblocking(False)
+        self._longest = longest
         self._kinds: list[str] = []
         self._away = False
         self.last: Outage | None = None
@@ -124,7 +126,10 @@ class Remote:
         if not self._kinds:
             self._kinds = rng.sample(KINDS, len(KINDS))
         kind = self._kinds.pop()
-        seconds = {FREEZE: rng.uniform(*FREEZE_SECONDS), STOP: rng.choice([0.0, rng.uniform(*DOWN_SECONDS)])}
+        seconds = {
+            FREEZE: rng.uniform(SHORTEST_FREEZE, self._longest),
+            STOP: rng.choice([0.0, rng.uniform(0.0, self._longest)]),
+        }
         return Order(kind, seconds.get(kind, 0.0), rng.random())
 
     def close(self) -> None:

@@ -52,7 +52,7 @@ class Tally:
     units: Counter[str] = field(default_factory=Counter)
     """committed, reused, interrupted."""
     survived: Counter[str] = field(default_factory=Counter)
-    """Attempts that ran when the server was struck and that no other kill hit: went on, or stopped."""
+    """Attempts when the server was struck, and that no other kill hit: what became of them."""
     jobs: int = 0
     attempts: int = 0
     faults: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in FAULTS})

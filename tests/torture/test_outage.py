@@ -19,8 +19,8 @@ import pytest
 
 from tests.helpers import wait_until
 from tests.postgres import Server
-from tests.torture import census, leaves, outage
-from tests.torture.outage import HARMLESS, Outages, Present
+from tests.torture import aftermath, census, leaves, ledger
+from tests.torture.aftermath import HARMLESS, Aftermath, Present
 from tests.torture.rig import Rig, build
 from tests.torture.server import FREEZE, KINDS, ONE, STOP, Operator, Order, Outage, Remote
 from tests.torture.strike import Striker
@@ -40,7 +40,8 @@ from unjam.supervise.identity import identity_of
 @pytest.mark.timeout(120)
 def test_the_server_dies_in_every_way() -> None:
     """Eight kills: each of the four may come with another one meanwhile."""
-    told = torture("--kills", "8", "--seed", "3", "--store", "postgresql", "--server-share", "100")
+    options = ("--store", "postgresql", "--server-share", "100", "--outage", "4")
+    told = torture("--kills", "8", "--seed", "3", *options)
     for kind in KINDS:
         assert number(rf"\n{kind} +(\d+)", told) > 0
     # It proves something only if somebody was there.
@@ -135,9 +136,7 @@ class World:
         self.watch = Watch(self.rig, self.tally, [], lambda: (1, 0.1))
         self.watch.submitting = False
         striker = Striker(self.rig, self.watch, self.tally, rng)
-        self.sockets = socket.socketpair()
-        remote = Remote(self.sockets[0].fileno())
-        self.outages = Outages(remote, self.rig, self.watch, self.tally, striker, rng)
+        self.aftermath = Aftermath(self.rig, self.watch, self.tally, striker)
         self.process = subprocess.Popen(
             [sys.executable, "-c", "input()", "unjam.worker"], stdin=subprocess.PIPE
         )
@@ -164,25 +163,24 @@ class World:
         reason = Reason(ReasonCode.WORKER_LOST, "worker w1 was lost")
         self.rig.store.unlease(self.lease, AttemptEnd(state, reason, State.QUEUED, reason, Counters()))
 
-    def judge(self, seconds: float) -> dict[str, list[str]]:
-        """The faults of an outage of this length that is just over, by kind."""
+    def judge(self, seconds: float, *, finished: bool = False) -> dict[str, list[str]]:
+        """The faults of an outage of this length that is just over, by kind. `finished`: the attempt had."""
         now = time.monotonic()
-        present = Present({f"{self.lease.job_id}/{self.lease.fence}": 0}, [self.worker])
-        self.outages.judge(Outage(ONE, now - seconds, now, ""), present)
+        name: dict[str, int | None] = {f"{self.lease.job_id}/{self.lease.fence}": 0}
+        present = Present({} if finished else name, [self.worker], name if finished else {})
+        self.aftermath.judge(Outage(ONE, now - seconds, now, ""), present)
         return {kind: found for kind, found in self.tally.faults.items() if found}
 
     def close(self) -> None:
         self.process.kill()
         self.process.communicate()
-        for one in self.sockets:
-            one.close()
         self.rig.store.close()
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setattr(outage, "RENEW_LIMIT", 0.3)
-    monkeypatch.setattr(outage, "SETTLE_LIMIT", 0.3)
+    monkeypatch.setattr(aftermath, "RENEW_LIMIT", 0.3)
+    monkeypatch.setattr(aftermath, "SETTLE_LIMIT", 0.3)
     world = World(tmp_path)
     try:
         yield world
@@ -214,7 +212,7 @@ def renewing(world: World) -> Iterator[None]:
 def test_an_attempt_that_ended_well_is_no_fault(world: World) -> None:
     world.end(AttemptState.SUCCEEDED)
     assert world.judge(HARMLESS / 2) == {}
-    assert world.tally.survived == {"went on": 1, "stopped": 0}
+    assert world.tally.survived == {"went on": 1, "stopped": 0, "had finished": 0}
 
 
 @pytest.mark.usefixtures("renewing")
@@ -229,7 +227,28 @@ def test_an_attempt_that_a_short_outage_stopped_is_a_fault(world: World) -> None
 def test_an_attempt_that_a_long_outage_stopped_is_none(world: World) -> None:
     world.end(AttemptState.INTERRUPTED)
     assert world.judge(HARMLESS * 4) == {}
-    assert world.tally.survived == {"went on": 0, "stopped": 1}
+    assert world.tally.survived == {"went on": 0, "stopped": 1, "had finished": 0}
+
+
+@pytest.mark.usefixtures("renewing")
+def test_an_attempt_that_had_finished_ends_well_after_any_outage(world: World) -> None:
+    world.end(AttemptState.INTERRUPTED)
+    faults = world.judge(HARMLESS * 4, finished=True)
+    assert list(faults) == ["collateral"]
+    assert "t00000/1 had finished, and its end was not taken" in faults["collateral"][0]
+
+
+@pytest.mark.usefixtures("renewing")
+def test_only_who_wrote_its_last_line_and_is_gone_had_finished(world: World) -> None:
+    look = world.watch.census
+    pen = ledger.Pen(world.rig.folder, world.lease.job_id, world.lease.fence)
+    pen.write("commit", "u0")
+    assert world.aftermath.before(look()).finished == {}
+    pen.write("publish")
+    pen.close()
+    assert world.aftermath.before(look()).finished == {"t00000/1": None}
+    world.end(AttemptState.SUCCEEDED)
+    assert world.aftermath.before(look()).finished == {}
 
 
 @pytest.mark.usefixtures("renewing")
