@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,11 +13,13 @@ import pytest
 
 from tests.helpers import wait_until
 from tests.postgres import Server
-from tests.store.rig import job, take
+from tests.store.rig import job, state_of, take
 from unjam.errors import StoreUnavailable
+from unjam.jobs.states import State
 from unjam.settings import Settings
 from unjam.store import Store, open_store, pg_clock
 from unjam.store.clock import since_boot
+from unjam.store.pg_batch import Statement
 from unjam.store.pg_clock import OUTAGE, ServerClock
 from unjam.store.pg_connect import LOCK_TIMEOUT, Connection
 from unjam.store.pg_store import PostgresStore
@@ -46,11 +48,19 @@ class _FreezesAt(PostgresDatabase):
         if self.server is not None:
             self.left -= 1
             if self.left == 0:
-                stopped = ExitStack()
-                stopped.enter_context(self.server.frozen())
-                self.server = None
-                threading.Timer(FROZEN, stopped.close).start()
+                self._freeze(self.server)
         return super()._patiently(action)
+
+    def _end_with(self, batch: Sequence[Statement]) -> None:
+        if self.server is not None:
+            self._freeze(self.server)
+        super()._end_with(batch)
+
+    def _freeze(self, server: Server) -> None:
+        stopped = ExitStack()
+        stopped.enter_context(server.frozen())
+        self.server = None
+        threading.Timer(FROZEN, stopped.close).start()
 
 
 @pytest.fixture
@@ -96,6 +106,19 @@ def test_whatever_a_reaper_asks_of_a_frozen_server(
     assert (found.requeued, left) == (["leased"], []), "the dead are told from the living one lease later"
     owner.close()
     reaper.close()
+
+
+def test_a_transaction_that_was_held_up(postgres_server: Server, outage: None) -> None:
+    """As every answer that came late."""
+    database = _FreezesAt(postgres_server.url("looks_held_up"))
+    store = PostgresStore(database)
+    store.submit(job("a"))
+    before = store.steady_since()
+    database.server = postgres_server
+    store.submit(job("b"))
+    assert store.steady_since() - before > FROZEN - 0.1
+    assert state_of(store, "b") is State.QUEUED
+    store.close()
 
 
 @pytest.mark.slow
