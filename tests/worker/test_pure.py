@@ -222,6 +222,29 @@ def test_what_idles_for_long_enough_is_told_to_stall_sooner() -> None:
     assert picture.update(LEASE, now=13.0, wall=13.0).stall_at == 30.0
 
 
+def test_a_stall_is_told_at_once_although_nothing_else_is_new() -> None:
+    """Whoever wants its place must see it before the attempt has ended for it."""
+    picture = Picture(now=0.0, stall_after=3.0)
+    picture.stage_started(StageStarted("encode", 1.0, None, None, None), now=0.0, wall=0.0)
+    picture.used(cpu_seconds=0.1, rss_bytes=1, processes=1, now=1.0)
+    picture.update(LEASE, now=1.0, wall=1.0)
+    assert not picture.tells(3.0)
+    picture.stalled = picture.check(3.0).evidence
+    assert picture.tells(3.0)
+    assert picture.update(LEASE, now=3.0, wall=3.0).stalled == picture.stalled
+    assert not picture.tells(4.0)
+
+
+def test_what_waits_for_a_token_does_not_look_silent() -> None:
+    picture = Picture(now=0.0, stall_after=3.0)
+    picture.hold("gpu")
+    assert picture.tells(1.0)
+    picture.update(LEASE, now=1.0, wall=1.0)
+    picture.check(6.5)
+    assert picture.tells(6.5)
+    assert picture.update(LEASE, now=6.5, wall=6.5).advanced_at == 6.5
+
+
 def test_a_new_stage_knows_from_the_first_sample_whether_it_is_busy() -> None:
     """INV-STALL: a guardian looks every two seconds; a limit of three must not strike before it has."""
     picture = Picture(now=0.0, stall_after=None)

@@ -1,4 +1,4 @@
-"""The claim loop: takes jobs that fit while there are free slots, woken by calls and by what the watch saw."""
+"""The claim loop: takes jobs that fit while there are free slots, woken by calls and by the watch."""
 
 from __future__ import annotations
 

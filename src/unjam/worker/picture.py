@@ -48,7 +48,7 @@ class Picture:
         self._usage: dict[str, Any] | None = None
         self._told_usage: dict[str, Any] = {}
         self._told_at = 0.0
-        self._told_limit = 0.0
+        self._told_stall: tuple[str | None, float] = (None, 0.0)
         self._last_cpu: tuple[float, float] | None = None
         self.units_committed = 0
         self.stalled: str | None = None
@@ -119,9 +119,11 @@ class Picture:
         """Is there anything new that is worth a transaction?"""
         usage = self._usage or {}
         # The limit: when its CPU has idled for long enough it will count as stalled sooner than was told.
-        if self.changed or _moved(self._told_usage, usage) or self._clock.limit != self._told_limit:
+        if (self.stalled, self._clock.limit) != self._told_stall:
             return True
-        ages = usage != self._told_usage or self._progress.eta(now) is not None
+        if self.changed or _moved(self._told_usage, usage):
+            return True
+        ages = usage != self._told_usage or self._held is not None or self._progress.eta(now) is not None
         return ages and now - self._told_at >= DRIFT_SECONDS
 
     def check(self, now: float) -> Verdict:
@@ -155,7 +157,7 @@ class Picture:
         """What the store is told of this attempt."""
         self.changed = False
         self._told_usage, self._told_at = self._usage or {}, now
-        self._told_limit = self._clock.limit
+        self._told_stall = self.stalled, self._clock.limit
         silent = now - self._clock.advanced_at
         return ProgressUpdate(
             lease=lease,
