@@ -33,6 +33,8 @@ CALLS: dict[str, tuple[int, Call]] = {
     "save_progress": (1, lambda s, c: s.save_progress([picture(c.lease)] * 5)),
     "begin_publish": (1, lambda s, c: s.begin_publish(c.lease, [staged()], ending(State.SUCCEEDED, c))),
     "end": (1, lambda s, c: s.end(c.lease, ending(State.SUCCEEDED, c))),
+    # Who asked for it, and why, is looked at.
+    "end as paused": (2, lambda s, c: s.end(c.lease, ending(State.PAUSED, c))),
     # Poked afterwards: there is a job to be had again.
     "unlease": (2, lambda s, c: s.unlease(c.lease, ending(State.QUEUED, c))),
     "requests": (1, lambda s, _: s.requests("worker-1")),
