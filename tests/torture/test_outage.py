@@ -26,12 +26,13 @@ from tests.torture.server import FREEZE, KINDS, ONE, STOP, Operator, Order, Outa
 from tests.torture.strike import Striker
 from tests.torture.tally import Tally
 from tests.torture.test_torture import number, torture
+from tests.torture.verdict import forgotten
 from tests.torture.watch import Watch
 from unjam.jobs.machines import Capacity, WorkerInfo
 from unjam.jobs.model import Counters
 from unjam.jobs.reasons import Reason, ReasonCode
-from unjam.jobs.records import AttemptEnd, Lease
-from unjam.jobs.states import AttemptState, State
+from unjam.jobs.records import AttemptEnd, Lease, UnitRecord
+from unjam.jobs.states import AttemptState, State, UnitState
 from unjam.store import open_store
 from unjam.supervise.identity import identity_of
 
@@ -273,3 +274,14 @@ def test_a_worker_that_ended_is_a_fault(world: World) -> None:
     faults = world.judge(HARMLESS * 4)
     assert list(faults) == ["collateral"]
     assert f"worker {world.process.pid} ended" in faults["collateral"][0]
+
+
+def test_a_unit_that_was_told_to_be_committed_and_is_not_is_lost(world: World) -> None:
+    """INV-KEEP."""
+    job, attempt = world.lease.job_id, world.lease.fence
+    told = [ledger.Line("commit", job, attempt, unit, 1.0) for unit in ("u0", "u1")]
+    told.append(ledger.Line("seal", job, attempt, "u2", 1.0))
+    unit = UnitRecord("work", "u0", UnitState.COMMITTED, progress=1.0, fence=attempt)
+    world.rig.store.put_plan(world.lease, "work", "digest", {}, host="here")
+    world.rig.store.commit_unit(world.lease, unit)
+    assert forgotten(world.rig, told) == [f"{job}: u1 was committed, and the store does not know it"]

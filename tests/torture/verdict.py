@@ -85,7 +85,7 @@ def _check_store(rig: Rig, watch: Watch, tally: Tally, unharmed: set[str]) -> No
         if line.kind == "begin"
     }
     tally.fault("lost", [f"job {job} vanished" for job in rig.jobs.keys() - rig.states().keys()])
-    tally.fault("lost", _forgotten(rig, watch.ledger.lines))
+    tally.fault("lost", forgotten(rig, watch.ledger.lines))
     tally.fault("locks", [f"{found.job.id} is still leased" for found in rig.store.live_jobs()])
     tally.fault("internal", rig.store.check())
     for job in rig.jobs:
@@ -102,7 +102,7 @@ def _check_store(rig: Rig, watch: Watch, tally: Tally, unharmed: set[str]) -> No
                 tally.fault("internal", [f"{name}: {told}"])
 
 
-def _forgotten(rig: Rig, lines: Sequence[Line]) -> list[str]:
+def forgotten(rig: Rig, lines: Sequence[Line]) -> list[str]:
     """Units whose commit was answered and that the store does not have (INV-KEEP)."""
     told = {(line.job, line.unit) for line in lines if line.kind == "commit"}
     known = {
