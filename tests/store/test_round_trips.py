@@ -33,9 +33,9 @@ CALLS: dict[str, tuple[int, Call]] = {
     "save_progress": (1, lambda s, c: s.save_progress([picture(c.lease)] * 5)),
     "begin_publish": (1, lambda s, c: s.begin_publish(c.lease, [staged()], ending(State.SUCCEEDED, c))),
     "end": (1, lambda s, c: s.end(c.lease, ending(State.SUCCEEDED, c))),
-    # Who asked for it, and why, is looked at.
-    "end as paused": (2, lambda s, c: s.end(c.lease, ending(State.PAUSED, c))),
-    # Poked afterwards: there is a job to be had again.
+    # Who asked for it is looked at: nobody does any more. Then, as with the next one, workers are poked.
+    "end as paused": (3, lambda s, c: s.end(c.lease, ending(State.PAUSED, c))),
+    # There is a job to be had again.
     "unlease": (2, lambda s, c: s.unlease(c.lease, ending(State.QUEUED, c))),
     "requests": (1, lambda s, _: s.requests("worker-1")),
     # All that an idle worker asks once a second, but for its reaper.
