@@ -281,7 +281,9 @@ def test_a_namespace_that_is_not_to_be_had_is_a_failed_launch(tmp_path: Path) ->
     async def scenario() -> None:
         async with launcher(default_containment="auto") as one:
             one.pidns_obstacle = Obstacle("the moon is full", "wait")
-            with pytest.raises(LaunchFailed, match=r"PID namespace .* the moon is full\. To get it: wait") as told:
+            with pytest.raises(
+                LaunchFailed, match=r"PID namespace .* the moon is full\. To get it: wait"
+            ) as told:
                 await one.launch(spec(tmp_path, containment="pidns"))
             # The reason of the job is `permission` then, and no error of ours.
             assert isinstance(told.value.__cause__, PermissionError)
