@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests.store.rig import TTL, job, state_of, take_one, unit, worker
 from unjam.errors import StoreUnavailable
 from unjam.jobs.records import Lease
 from unjam.jobs.states import State
-from unjam.store import Store, open_store, pg_connect
+from unjam.store import Store, open_listener, open_store, pg_connect, pg_wakeup
 from unjam.store.pg_batch import Statement
 from unjam.store.pg_store import PostgresStore
 from unjam.store.port import JobFilter
@@ -84,3 +85,13 @@ def test_a_commit_that_nobody_answered_is_asked_about(postgres_server: Server, s
     database.thaw.join()
     assert [event.kind for event in store.events_since(0)] == ["submitted"]
     store.close()
+
+
+def test_a_listener_that_is_just_connecting_holds_nobody_up(postgres_server: Server, tmp_path: Path) -> None:
+    """It is closed on the loop of a worker that ends."""
+    with postgres_server.frozen():
+        listener = open_listener(postgres_server.url("frozen_listener"), tmp_path, "worker-1")
+        began = time.monotonic()
+        listener.close()
+        assert time.monotonic() - began < pg_wakeup.CLOSE_LIMIT + 1
+    assert not Path(listener.path).exists()

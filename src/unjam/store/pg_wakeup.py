@@ -15,6 +15,8 @@ from unjam.store.wakeup import Listener, Waker
 
 CHANNEL = "unjam"
 RETRY_EVERY = 1.0
+CLOSE_LIMIT = 1.0
+"""Seconds that a worker which ends waits for its ear: it may just be connecting to a server that is frozen."""
 
 
 class Notifier(Waker):
@@ -46,8 +48,9 @@ class PostgresListener(Listener):
 
     def close(self) -> None:
         self._stop.close()
-        self._thread.join()
-        self._stopped.close()
+        self._thread.join(CLOSE_LIMIT)
+        if not self._thread.is_alive():  # else it ends with the process, and still looks at this
+            self._stopped.close()
         super().close()
 
     def _listen(self) -> None:
