@@ -16,7 +16,7 @@ from unjam.store.wakeup import Listener, Waker
 CHANNEL = "unjam"
 RETRY_EVERY = 1.0
 CLOSE_LIMIT = 1.0
-"""Seconds that a worker which ends waits for its ear: it may just be connecting to a server that is frozen."""
+"""Seconds that a worker which ends waits for its ear, which may be connecting to a frozen server."""
 
 
 class Notifier(Waker):
