@@ -92,3 +92,20 @@ def test_the_evidence_is_a_sentence_a_person_understands() -> None:
 def test_the_busy_limit_is_never_below_the_idle_one(limit: float) -> None:
     assert StallLimits.of(limit).busy_after == limit * BUSY_FACTOR
     assert StallLimits.of(limit, limit / 2).busy_after == limit
+
+
+def test_a_machine_that_slept_makes_nobody_silent() -> None:
+    """INV-STALL: what was silent before goes on to count, the time asleep does not."""
+    clock = StallClock(StallLimits.of(30.0), now=0.0)
+    clock.skip(3620.0, 3600.0)
+    assert not clock.check(3620.0).stalled
+    assert clock.check(3629.0).seconds_left == 1.0
+    assert clock.check(3630.0).stalled
+
+
+def test_what_advanced_just_after_the_sleep_is_not_ahead_of_time() -> None:
+    """Its message may be heard before anybody has seen how late it is."""
+    clock = StallClock(StallLimits.of(30.0), now=0.0)
+    clock.advance(3620.0, "frame 7")
+    clock.skip(3620.0, 3600.0)
+    assert clock.check(3650.0).stalled

@@ -93,22 +93,30 @@ class PostgresBackend:
 
     def execute(self, text: str) -> list[Any]:
         """A bare statement in the schema; it commits by itself."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        with self._connected() as connection:
             cursor = connection.execute(text.encode())
             return cursor.fetchall() if cursor.description else []
 
-    def tables(self) -> list[str]:
-        rows = self.execute(f"SELECT tablename FROM pg_tables WHERE schemaname = '{self.schema}'")
-        # Receipts say how far a client came, not what is in the store.
-        return sorted(name for (name,) in rows if name not in ("schema_version", "receipt"))
-
     def dump(self) -> dict[str, list[Any]]:
-        return {name: sorted(self.execute(f"SELECT * FROM {name}"), key=repr) for name in self.tables()}
+        with self._connected() as connection:
+            return {
+                name: sorted(connection.execute(f"SELECT * FROM {name}".encode()).fetchall(), key=repr)
+                for name in self._tables(connection)
+            }
 
     def clear(self) -> None:
         """As new, in one go without foreign keys: a new schema would take ten times as long."""
-        deletions = "; ".join(f"DELETE FROM {name}" for name in self.tables())
-        self.execute(f"SET session_replication_role TO replica; {deletions}")
+        with self._connected() as connection:
+            deletions = "; ".join(f"DELETE FROM {name}" for name in self._tables(connection))
+            connection.execute(f"SET session_replication_role TO replica; {deletions}".encode())
+
+    def _connected(self) -> "psycopg.Connection[tuple[Any, ...]]":
+        return psycopg.connect(self.url, autocommit=True)
+
+    def _tables(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> list[str]:
+        rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (self.schema,))
+        # Receipts say how far a client came, not what is in the store.
+        return sorted(name for (name,) in rows if name not in ("schema_version", "receipt"))
 
 
 @contextmanager

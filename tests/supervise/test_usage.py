@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def test_whoever_is_born_between_two_looks_is_seen_and_whoever_died_is_not() -> 
         nested.kill()
         nested.wait()
         assert usage.sample().processes == 1, "its child came to us"
+        (left,) = linux.children()
+        os.kill(left, signal.SIGKILL)
+        os.waitpid(left, 0)
 
     in_subreaper(life)
 

@@ -136,11 +136,12 @@ def test_real_workers_of_two_machines(tmp_path: Path, postgres_server: Server, i
             assert len({w.host_name for w in c.workers()}) == 1
             noted = c.submit("test-note")
             assert c.wait(noted).state is State.SUCCEEDED
-            # Longer than a lease and than the wait of its reaper.
-            held_until = c.store.now() + 3 * c.settings.lease_ttl
-            wait_until(lambda: c.store.now() > held_until, 20, "three leases to pass")
-            assert len(c.store.attempts(job_id)) == 1, log.read_text()
-            assert c.job(job_id).counters.losses == 0
+            if ids != "without_files":  # nothing of this hangs on units
+                # Longer than a lease and than the wait of its reaper.
+                held_until = c.store.now() + 3 * c.settings.lease_ttl
+                wait_until(lambda: c.store.now() > held_until, 20, "three leases to pass")
+                assert len(c.store.attempts(job_id)) == 1, log.read_text()
+                assert c.job(job_id).counters.losses == 0
             pid = Identity.from_json(worker_of_first.identity).pid
             os.kill(pid, signal.SIGSTOP)  # it must not see that its keeper dies: that is no power cut
             keeper.kill()

@@ -68,6 +68,10 @@ class StallClock:
         self.advanced_at = now
         return True
 
+    def skip(self, now: float, seconds: float) -> None:
+        """Time until now in which nothing could advance, or nobody could hear of it, is no silence."""
+        self.advanced_at = min(now, self.advanced_at + seconds)
+
     def cpu(self, now: float, cpu_seconds: float) -> None:
         """CPU seconds the tree has used so far. Never resets the clock: a spinning loop is no progress."""
         if self._last_seconds is not None:

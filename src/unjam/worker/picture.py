@@ -114,6 +114,10 @@ class Picture:
         self._usage = {"cpu_percent": round(percent, 1), "rss_bytes": rss_bytes, "processes": processes}
         self._clock.cpu(now, cpu_seconds)
 
+    def slept(self, seconds: float, *, now: float) -> None:
+        """The machine, or the worker, stood still until now for so long: no fault of the job."""
+        self._clock.skip(now, seconds)
+
     # -- read -----------------------------------------------------------------------------------------------
     def tells(self, now: float) -> bool:
         """Is there anything new that is worth a transaction?"""

@@ -20,6 +20,8 @@ from unjam.worker.shared import WorkerState, boottime
 from unjam.worker.storeline import AWAY
 
 EVERY = 1.0
+OVERSLEPT = 5.0
+"""Seconds by which it wakes late when the machine slept, or the worker was stopped: none is so busy."""
 
 
 class _Look:
@@ -35,9 +37,15 @@ async def watch_loop(state: WorkerState, *, queues: Sequence[str] | None, pipeli
     """Runs until cancelled. Wake-up calls are hints: this look at the store is the floor under them."""
     looked_at = 0.0
     while True:
-        await asyncio.sleep(min(EVERY, state.settings.poll_every))
+        pause = min(EVERY, state.settings.poll_every)
+        due_at = boottime() + pause
+        await asyncio.sleep(pause)
         now = boottime()
+        late = now - due_at
         for run in list(state.running.values()):
+            if late > OVERSLEPT:
+                # Else a lid that was closed for an hour made every job stalled, by its own fault (INV-STALL).
+                run.picture.slept(late, now=now)
             run.tick(now)
         await write_containment(state)
         if look := now - looked_at > state.settings.poll_every - 0.01:
