@@ -1,5 +1,6 @@
 """Claiming: the right job, for one worker, on a machine that has room for it."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from tests.store.rig import (
     HOST,
     PAUSED,
     TTL,
+    Backend,
     Clock,
     bring,
     changes,
@@ -72,6 +74,49 @@ def test_a_job_in_backoff_is_left_alone_until_it_is_due(store: Store, clock: Clo
     assert ids(take(store, limit=9)) == ["other"]
     clock.advance(10)
     assert ids(take(store, limit=9)) == ["late"]
+
+
+@pytest.mark.parametrize("left", ["backoff", "units"])
+def test_what_came_back_meanwhile_is_not_taken_as_it_was_seen(
+    store: Store, backend: Backend, clock: Clock, left: str
+) -> None:
+    """It was due when it was looked at. Before it could be taken, a faster worker ran it and gave it back."""
+    store.submit(job("a"))
+    slow = backend.open()
+    write = slow._db.write
+
+    def overtaken(alone: str = "") -> AbstractContextManager[None]:
+        slow._db.write = write
+        claim = take_one(store)
+        if left == "units":
+            store.put_plan(claim.lease, "encode", "d", {}, host=HOST)
+            store.commit_unit(claim.lease, unit("u0", host=HOST))
+        store.end(
+            claim.lease, ending(State.QUEUED, claim, run_at=store.now() + 10 if left == "backoff" else None)
+        )
+        return write(alone)
+
+    slow._db.write = overtaken
+    assert take(slow, by="worker-2", host="host-b") == []
+    assert slow._db.write == write, "it had seen the job"
+    clock.advance(TTL)
+    assert ids(take(slow, by="worker-2", host="host-b")) == ["a"]
+    slow.close()
+
+
+def test_a_lease_begins_when_it_is_given(store: Store, backend: Backend, clock: Clock) -> None:
+    """Not when its worker began to wait for the other writers."""
+    store.submit(job("a"))
+    slow = backend.open()
+    write = slow._db.write
+
+    def late(alone: str = "") -> AbstractContextManager[None]:
+        clock.advance(TTL)
+        return write(alone)
+
+    slow._db.write = late
+    assert take_one(slow).job.lease_expires_at == store.now() + TTL
+    slow.close()
 
 
 def test_a_drained_job_keeps_its_place(store: Store, clock: Clock) -> None:

@@ -86,17 +86,19 @@ class Claiming(Base):
         """Those of them that are still to be had, in their turn. Raises _NoRoom where others of this machine
         took meanwhile what they need."""
         seqs = [row["seq"] for row in picked]
-        owner = {
+        seen = [[row["seq"], row["fence"]] for row in picked]
+        owner: dict[str, object] = {
             "worker_id": worker_id,
             "host": capacity.host,
             "host_name": capacity.host_name,
-            "stamp": self._stamp(),
         }
         data = json.dumps({"worker_id": worker_id, "host": capacity.host_name or capacity.host})
         # INV-LOCK: one claim at a time on each machine, so that its room is not given away twice.
         with self._db.write(alone=f"claim on {capacity.host}"):
+            # Here, and not before: whoever waits long for other writers is not to get half a lease.
+            owner["stamp"] = self._stamp()
             self._db.must("require_room", {"host": capacity.host, **room}, _NoRoom)
-            self._db.later("claim_jobs", {"seqs": json.dumps(seqs), "ttl": ttl, **owner})
+            self._db.later("claim_jobs", {"seen": json.dumps(seen), "ttl": ttl, **owner})
             self._db.many("insert_claim_event", [{"seq": seq, "data": data, **owner} for seq in seqs])
             self._db.many("insert_attempt", [{"seq": seq, **owner} for seq in seqs])
             rows = self._db.soon("load_jobs", {"seqs": json.dumps(seqs)})

@@ -1,5 +1,9 @@
+-- Only as it was seen: one that others took and gave back meanwhile is in its backoff, or waits for its machine.
+-- Its state is looked at in the row (+): the index of states would be read from its first queued job on.
 UPDATE job
 SET state = 'running', phase = 'starting', fence = fence + 1, attempts = attempts + 1,
     worker_id = :worker_id, host = :host, lease_expires_at = :stamp + :ttl, heartbeat_at = :stamp,
     started_at = coalesce(started_at, :stamp), reason_code = NULL, reason_message = NULL
-WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'queued'
+FROM json_each(:seen) AS seen
+WHERE job.seq = json_extract(seen.value, '$[0]') AND job.fence = json_extract(seen.value, '$[1]')
+  AND +job.state = 'queued'

@@ -1,4 +1,4 @@
-SELECT l.id AS lane, l.priority, j.seq, j.run_at, :now AS now, j.cpu, j.memory_bytes, j.gpu
+SELECT l.id AS lane, l.priority, j.seq, j.fence, j.run_at, :now AS now, j.cpu, j.memory_bytes, j.gpu
 FROM lane AS l
 JOIN queue AS q ON q.name = l.queue
 JOIN job AS j ON j.seq IN (

@@ -1,6 +1,6 @@
 -- LATERAL: of each lane only the head of its index is read. One list of all lanes would be read and sorted whole.
 SELECT
-    l.id AS lane, l.priority, j.seq, j.run_at, j.cpu, j.memory_bytes, j.gpu,
+    l.id AS lane, l.priority, j.seq, whole.fence, j.run_at, j.cpu, j.memory_bytes, j.gpu,
     coalesce(CAST(:now AS double precision), extract(epoch FROM statement_timestamp())) AS now
 FROM lane AS l
 JOIN queue AS q ON q.name = l.queue
@@ -23,6 +23,7 @@ CROSS JOIN LATERAL (
     ORDER BY h.run_at, h.seq
     LIMIT :limit
 ) AS j
+JOIN job AS whole ON whole.seq = j.seq
 WHERE q.paused_by IS NULL
   AND l.pipeline IN (SELECT json_array_elements_text(CAST(:pipelines AS json)))
   AND (
