@@ -1,6 +1,6 @@
 """Claiming: the right job, for one worker, on a machine that has room for it."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -76,29 +76,39 @@ def test_a_job_in_backoff_is_left_alone_until_it_is_due(store: Store, clock: Clo
     assert ids(take(store, limit=9)) == ["late"]
 
 
+def before_it_writes(store: Any, happens: Callable[[], None]) -> None:
+    """Once, between what its next call has looked at and the transaction that acts upon it."""
+    write = store._db.write
+
+    def late(alone: str = "") -> Any:
+        store._db.write = write
+        happens()
+        return write(alone)
+
+    store._db.write = late
+
+
 @pytest.mark.parametrize("left", ["backoff", "units"])
 def test_what_came_back_meanwhile_is_not_taken_as_it_was_seen(
     store: Store, backend: Backend, clock: Clock, left: str
 ) -> None:
     """It was due when it was looked at. Before it could be taken, a faster worker ran it and gave it back."""
-    store.submit(job("a"))
-    slow = backend.open()
-    write = slow._db.write
+    met = []
 
-    def overtaken(alone: str = "") -> AbstractContextManager[None]:
-        slow._db.write = write
+    def run_by_another() -> None:
         claim = take_one(store)
         if left == "units":
             store.put_plan(claim.lease, "encode", "d", {}, host=HOST)
             store.commit_unit(claim.lease, unit("u0", host=HOST))
-        store.end(
-            claim.lease, ending(State.QUEUED, claim, run_at=store.now() + 10 if left == "backoff" else None)
-        )
-        return write(alone)
+        run_at = store.now() + 10 if left == "backoff" else None
+        store.end(claim.lease, ending(State.QUEUED, claim, run_at=run_at))
+        met.append(claim)
 
-    slow._db.write = overtaken
+    store.submit(job("a"))
+    slow = backend.open()
+    before_it_writes(slow, run_by_another)
     assert take(slow, by="worker-2", host="host-b") == []
-    assert slow._db.write == write, "it had seen the job"
+    assert len(met) == 1
     clock.advance(TTL)
     assert ids(take(slow, by="worker-2", host="host-b")) == ["a"]
     slow.close()
@@ -108,13 +118,7 @@ def test_a_lease_begins_when_it_is_given(store: Store, backend: Backend, clock: 
     """Not when its worker began to wait for the other writers."""
     store.submit(job("a"))
     slow = backend.open()
-    write = slow._db.write
-
-    def late(alone: str = "") -> AbstractContextManager[None]:
-        clock.advance(TTL)
-        return write(alone)
-
-    slow._db.write = late
+    before_it_writes(slow, lambda: clock.advance(TTL))
     assert take_one(slow).job.lease_expires_at == store.now() + TTL
     slow.close()
 
