@@ -3,12 +3,17 @@
 `python -m tests.reaper [PYTEST ARGUMENTS]`, which is what `./run test` calls. The parent adopts what tests
 leave behind and reaps it at once, as init would: a test sees a dead orphan disappear. The plugin
 tests/plugins/orphans.py names the test that left a living one.
+
+Without arguments all tests run, in as many streams as the machine has cores (pytest-xdist), a file in one
+stream. Each stream has an init process of its own: `python -m tests.reaper --stream PYTHON ARGUMENTS`.
 """
 
 import ctypes
 import os
+import shlex
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 from tests.processes import end_all
@@ -16,6 +21,8 @@ from tests.processes import end_all
 ENVIRONMENT_NAME = "UNJAM_TEST_REAPER"
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+MOST_STREAMS = 4
+"""More were not tried: tests that wait for a process within seconds need some of a core each."""
 
 
 def prctl(option: int, value: int) -> None:
@@ -24,17 +31,21 @@ def prctl(option: int, value: int) -> None:
         raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")
 
 
-def run_pytest(arguments: list[str], reaper: int) -> int:
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != reaper:  # it died before the line above took effect
-        return 1
+def run_pytest(arguments: list[str]) -> int:
     import pytest
 
-    os.environ[ENVIRONMENT_NAME] = str(reaper)
-    # A shell without job control starts what it puts in the background with Ctrl+C ignored, and that is
-    # inherited: the tests that press it would wait for ever.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     return int(pytest.main(arguments))
+
+
+def run_stream(arguments: list[str]) -> int:
+    os.execv(sys.executable, [sys.executable, *arguments])
+
+
+def in_streams(count: int) -> list[str]:
+    """Arguments that make pytest run so many tests at once."""
+    python = shlex.join([sys.executable, "-m", "tests.reaper", "--stream"])
+    # No new stream for one that a test killed: with whole files it would run that test for ever.
+    return ["--dist=loadfile", "--max-worker-restart=0", f"--tx={count}*popen//python={python}"]
 
 
 def reap_until(child: int) -> int:
@@ -46,12 +57,19 @@ def reap_until(child: int) -> int:
             return code if code >= 0 else 128 - code
 
 
-def main(arguments: list[str]) -> int:
+def below_init(run: Callable[[list[str]], int], arguments: list[str]) -> int:
     reaper = os.getpid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     child = os.fork()
     if child == 0:
-        sys.exit(run_pytest(arguments, reaper))
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != reaper:  # it died before the line above took effect
+            sys.exit(1)
+        os.environ[ENVIRONMENT_NAME] = str(reaper)
+        # A shell without job control starts what it puts in the background with Ctrl+C ignored, and that is
+        # inherited: the tests that press it would wait for ever.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.exit(run(arguments))
 
     def forward(number: int, _frame: FrameType | None) -> None:
         os.kill(child, number)
@@ -66,6 +84,17 @@ def main(arguments: list[str]) -> int:
         print("outlived pytest (now killed):", *left.values(), sep="\n  ", file=sys.stderr)
         return code or 1
     return code
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["--stream"]:
+        # Whatever ends pytest ends its streams: nobody else knows of them.
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        return below_init(run_stream, arguments[1:])
+    streams = min(MOST_STREAMS, os.cpu_count() or 1)
+    if not arguments and streams > 1:
+        arguments = in_streams(streams)
+    return below_init(run_pytest, arguments)
 
 
 if __name__ == "__main__":

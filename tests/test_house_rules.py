@@ -8,19 +8,23 @@ import pytest
 
 from tests.helpers import container_files, process_alive, wait_until
 from tests.plugins.skips import read_allowed
+from tests.reaper import in_streams
 
 ROOT = Path(__file__).parent.parent
 PLUGINS = ("-p", "tests.plugins.orphans", "-p", "tests.plugins.skips")
 
 
-def run_tests(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
+def run_tests(folder: Path, source: str, *, streams: bool = False) -> subprocess.CompletedProcess[str]:
     (folder / "test_sample.py").write_text(source)
+    if streams:
+        (folder / "test_beside.py").write_text("def test_beside(): pass\n")
     return subprocess.run(
         [
             sys.executable,
             "-m",
             "tests.reaper",
             *PLUGINS,
+            *(in_streams(2) if streams else ()),
             "-p",
             "no:cacheprovider",
             "-c",
@@ -48,13 +52,14 @@ def test_innocent():
 """
 
 
-def test_an_orphan_is_named_and_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("streams", [False, True], ids=["alone", "in streams"])
+def test_an_orphan_is_named_and_killed(tmp_path: Path, streams: bool) -> None:
     pid_file = tmp_path / "pid"
-    result = run_tests(tmp_path, ORPHAN.format(pid_file=str(pid_file)))
+    result = run_tests(tmp_path, ORPHAN.format(pid_file=str(pid_file)), streams=streams)
     assert result.returncode == 1, result.stdout
     assert "ERROR at teardown of test_leaves_an_orphan" in result.stdout
     assert "sleep 300" in result.stdout
-    assert "2 passed, 1 error" in result.stdout
+    assert f"{3 if streams else 2} passed, 1 error" in result.stdout
     assert not process_alive(int(pid_file.read_text()))
 
 
@@ -86,7 +91,8 @@ def test_a_fixtures_process_may_outlive_a_test_but_not_the_run(
     assert closing in result.stdout
 
 
-def test_killed_pytest_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("streams", [False, True], ids=["alone", "in streams"])
+def test_killed_pytest_leaves_nothing(tmp_path: Path, streams: bool) -> None:
     source = """
 import os, pathlib, signal, subprocess
 def test_dies():
@@ -95,8 +101,9 @@ def test_dies():
     os.kill(os.getpid(), signal.SIGKILL)
 """
     pid_file = tmp_path / "pid"
-    result = run_tests(tmp_path, source.format(pid_file=str(pid_file)))
-    assert result.returncode == 137
+    result = run_tests(tmp_path, source.format(pid_file=str(pid_file)), streams=streams)
+    assert result.returncode == (1 if streams else 137)
+    assert not streams or ("1 failed, 1 passed" in result.stdout and "crashed while" in result.stdout)
     assert "sleep 300" in result.stderr
     sleeper = int(pid_file.read_text())
     wait_until(lambda: not process_alive(sleeper), timeout=2, what="the sleeper's end")
