@@ -21,7 +21,7 @@ from tests.store.rig import (
     unit,
     worker,
 )
-from unjam.jobs.model import Needs
+from unjam.jobs.model import JobLimits, Needs, Terms
 from unjam.jobs.records import Claim, Lease
 from unjam.jobs.states import AttemptState, Phase, Request, State
 from unjam.store import Store
@@ -111,6 +111,35 @@ def test_what_came_back_meanwhile_is_not_taken_as_it_was_seen(
     assert len(met) == 1
     clock.advance(TTL)
     assert ids(take(slow, by="worker-2", host="host-b")) == ["a"]
+    slow.close()
+
+
+@pytest.mark.parametrize("changed", ["larger", "paused queue", "another job"])
+def test_what_changed_meanwhile_is_not_taken_as_it_was_seen(
+    store: Store, backend: Backend, changed: str
+) -> None:
+    """It fitted, and was served here, when it was looked at; by the time it could be taken nobody may, or its
+    number had been given to a job of a pipeline that this worker does not know."""
+
+    def change() -> None:
+        match changed:
+            case "larger":
+                terms = {"a": Terms(limits=JobLimits(memory_bytes=8 << 30))}
+                store.resume(["a"], by="ann", fresh_budgets=False, terms=terms)
+            case "paused queue":
+                store.pause_queue("default", by="ann")
+            case _:
+                store.request_cancel(["a"], by="ann")
+                store.remove(["a"])
+                store.submit(job("b", pipeline="faces"))
+
+    store.submit(job("other", needs=Needs(memory_bytes=6 << 30)))
+    take_one(store, memory_bytes=10 << 30)
+    store.submit(job("a", needs=Needs(memory_bytes=2 << 30)))
+    slow = backend.open()
+    before_it_writes(slow, change)
+    assert take(slow, by="worker-2", memory_bytes=10 << 30, pipelines=["convert"]) == []
+    assert state_of(store, "b" if changed == "another job" else "a") is State.QUEUED
     slow.close()
 
 

@@ -23,6 +23,8 @@ jobs keeps another one waiting for ever."""
 FIRST_LOOK = 4
 LOOK = 200
 """Jobs of one lane that are looked at for one that fits; what lies behind them has to wait."""
+_SEEN = ("seq", "fence", "lane", "cpu", "memory_bytes", "gpu")
+"""What a job was picked for; by the time it is taken others may have changed it."""
 
 
 class _NoRoom(Exception):
@@ -86,7 +88,7 @@ class Claiming(Base):
         """Those of them that are still to be had, in their turn. Raises _NoRoom where others of this machine
         took meanwhile what they need."""
         seqs = [row["seq"] for row in picked]
-        seen = [[row["seq"], row["fence"]] for row in picked]
+        seen = [[row[name] for name in _SEEN] for row in picked]
         owner: dict[str, object] = {
             "worker_id": worker_id,
             "host": capacity.host,
