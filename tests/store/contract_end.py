@@ -27,13 +27,34 @@ from tests.store.rig import (
 )
 from unjam.errors import Conflict, LeaseLost, PastReturn
 from unjam.jobs.model import Counters
-from unjam.jobs.reasons import ReasonCode
+from unjam.jobs.reasons import Reason, ReasonCode
 from unjam.jobs.records import Lease, StageRecord
 from unjam.jobs.states import ENDED, AttemptState, StageState, State
 from unjam.store import Store
 
 
 # -- both ends -------------------------------------------------------------------------------------------
+def test_a_sentence_about_a_name_that_is_no_text_keeps_no_job_from_its_end(store: Store) -> None:
+    store.submit(job())
+    claim = take_one(store)
+    bad = Reason(ReasonCode.INPUT_BAD, "cannot read caf\udce9.mov")
+    stages = (
+        StageRecord("probe", StageState.SUCCEEDED, 1, 1.0),
+        StageRecord("encode", StageState.FAILED, 2, 0.5, "reads caf\udce9.mov", reason=bad),
+        StageRecord("verify", StageState.PENDING, 3),
+    )
+    for update in (picture(claim.lease, stages=stages), picture(claim.lease, stages=stages, message="on")):
+        assert store.save_progress([update]) == []
+    store.end(claim.lease, ending(State.FAILED, claim, job_reason=bad, stages=stages))
+    told = store.stages("job-1")
+    assert [(one.name, one.message) for one in told] == [
+        ("probe", ""),
+        ("encode", "reads caf\\udce9.mov"),
+        ("verify", ""),
+    ]
+    assert told[1].reason == Reason(ReasonCode.INPUT_BAD, "cannot read caf\\udce9.mov")
+
+
 @pytest.mark.parametrize("state", sorted(ENDED))
 def test_an_end_is_written_whole(store: Store, clock: Clock, state: State) -> None:
     store.submit(job())

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import length_hint
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -155,8 +156,14 @@ class SqliteDatabase:
         return [self.all(name, params) for name, params in asked]
 
     def many(self, name: str, params: Iterable[Params]) -> None:
+        rows = list(params)
+        left = iter(rows)
         try:
-            self._connection.executemany(sql(name), params)
+            self._connection.executemany(sql(name), left)
+        except UnicodeEncodeError:
+            # As in `_execute`; the rows before this one are in.
+            for row in rows[len(rows) - 1 - length_hint(left) :]:
+                self._change(sql(name), row)
         except sqlite3.Error as error:
             raise self._told(error) from error
 
