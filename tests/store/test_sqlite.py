@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.rig import ROOT, SqliteBackend, bring, ending, job, raw, state_of, take_one
+from tests.store.rig import ROOT, TTL, SqliteBackend, bring, ending, job, raw, state_of, take_one
 from unjam.errors import DiskFull, StoreUnavailable, UsageError
 from unjam.jobs.lifecycle import TRANSITIONS
+from unjam.jobs.records import HeldLease
 from unjam.jobs.states import State
 from unjam.store import JobFilter, open_store
 from unjam.store.sqlite import WAL_KEPT
@@ -215,6 +216,28 @@ def test_another_writer_is_waited_for(sqlite: SqliteBackend) -> None:
         other.execute("COMMIT")
         waiting.join(timeout=20)
     assert submitted.is_set()
+    store.close()
+
+
+def test_a_lease_that_runs_out_behind_another_writer_is_not_renewed(sqlite: SqliteBackend) -> None:
+    """INV-ONCE: its guardian has ended the tree, and somebody may be about to hand the job on."""
+    store = sqlite.open()
+    store.submit(job())
+    lease = take_one(store).lease
+    held = [HeldLease(lease, None, None, 0.0)]
+
+    def renew() -> None:
+        held[:] = store.renew("worker-1", [lease], ttl=TTL)
+
+    with raw(sqlite.path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waiting = threading.Thread(target=renew)
+        waiting.start()
+        waiting.join(0.2)
+        sqlite.clock.advance(TTL + 1)
+        other.execute("COMMIT")
+        waiting.join(timeout=20)
+    assert held == []
     store.close()
 
 

@@ -141,15 +141,18 @@ class Claiming(Base):
         clock that nobody sets."""
         if not leases:
             return []
-        stamp = self._stamp()
         held = json.dumps([[lease.job_id, lease.fence] for lease in leases])
-        asked = {"held": held, "worker_id": worker_id, "stamp": stamp, "now": stamp, "ttl": ttl}
-        while True:
-            set_at = self._db.clock_set_at
-            [rows] = self._db.together(("renew_leases", {**asked, "clock_set_at": set_at}))
-            if len(rows) == len(leases) or self._db.clock_set_at == set_at:
-                return [_held_lease(row) for row in rows]
-            # This answer told that the clock was set: they may have run out by that.
+        asked = {"held": held, "worker_id": worker_id, "ttl": ttl}
+        with self._db.turn():
+            # Not before: while others wrote, a lease may have run out.
+            stamp = self._stamp()
+            while True:
+                set_at = self._db.clock_set_at
+                times = {"stamp": stamp, "now": stamp, "clock_set_at": set_at}
+                [rows] = self._db.together(("renew_leases", {**asked, **times}))
+                if len(rows) == len(leases) or self._db.clock_set_at == set_at:
+                    return [_held_lease(row) for row in rows]
+                # This answer told that the clock was set: they may have run out by that.
 
     def requests(self, worker_id: str) -> list[HeldLease]:
         return [_held_lease(row) for row in self._db.all("find_requests", {"worker_id": worker_id})]

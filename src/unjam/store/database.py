@@ -45,6 +45,10 @@ class Database(Protocol):
         `alone` names what one transaction at a time may do.
         """
 
+    def turn(self) -> AbstractContextManager[None]:
+        """Around one statement that judges by the time it is given: that is taken in here, behind those who
+        write before it. PostgreSQL waits in the statement itself, which sees to that."""
+
     def all(self, name: str, params: Params = (), *, tail: str = "") -> Sequence[Row]:
         """Every row of the statement (with `tail` put behind it). Outside of `write` it commits by itself."""
 

@@ -6,6 +6,7 @@ import hashlib
 import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -145,6 +146,9 @@ class PostgresDatabase:
     def write(self, alone: str = "") -> _Transaction:
         self._transaction.alone = alone
         return self._transaction
+
+    def turn(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def begin(self, alone: str) -> None:
         """Nothing is sent before the first statement that is waited for: they make one trip together."""

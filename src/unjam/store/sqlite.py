@@ -92,6 +92,9 @@ class SqliteDatabase:
     def write(self, alone: str = "") -> _Transaction:
         return self._transaction
 
+    def turn(self) -> _Transaction:
+        return self._transaction
+
     def begin(self) -> None:
         """IMMEDIATE: a transaction that reads first and writes later would fail with BUSY_SNAPSHOT,
         unretried."""
