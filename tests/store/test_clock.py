@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.rig import ROOT, raw
+from tests.store.rig import ROOT, job, raw, take_one
 from unjam.store import clock, open_store
 
 
@@ -44,6 +44,20 @@ def test_the_next_boot_asks_the_wall_clock_again(url: str, monkeypatch: pytest.M
     store.close()
     with raw(Path(url.removeprefix("sqlite:///"))) as connection:
         assert connection.execute("SELECT count(*) FROM meta").fetchone() == (1,)
+
+
+def test_a_boot_whose_wall_clock_is_behind_does_not_put_jobs_off(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-LOST: a machine without a battery begins in 1970, and is told the time when the store is open."""
+    store = open_store(url)
+    store.submit(job())
+    store.close()
+    monkeypatch.setattr(clock, "boot_id", lambda: "another boot")
+    monkeypatch.setattr("time.time", lambda: 60.0)
+    store = open_store(url)
+    assert take_one(store).job.id == "job-1"
+    store.close()
 
 
 def test_another_process_reads_the_same_time(url: str) -> None:

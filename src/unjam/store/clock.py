@@ -2,7 +2,8 @@
 
 A lease must not expire because somebody set the clock. The first opener after a boot writes down what the
 wall clock said at the kernel's zero; from then on time is that anchor plus CLOCK_BOOTTIME, which runs
-through suspend. A wall clock that is corrected later is followed after the next boot.
+through suspend. A wall clock that is corrected later is followed after the next boot, but never back: where
+it is wrong at the start (no battery, no network yet), jobs would become due in the future.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def open_clock(database: Database) -> Callable[[], float]:
         with database.write():
             row = database.one("get_anchor", {"boot": boot})
             if row is None:
-                database.run("set_anchor", {"boot": boot, "anchor": repr(time.time() - since_boot())})
+                last = database.one("last_time")
+                now = time.time() if last is None else max(time.time(), last["at"])
+                database.run("set_anchor", {"boot": boot, "anchor": repr(now - since_boot())})
                 row = database.one("get_anchor", {"boot": boot})
     assert row is not None  # written above, in the same transaction
     anchor = float(row["anchor"])

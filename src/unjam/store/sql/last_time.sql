@@ -1,0 +1,1 @@
+SELECT at FROM event WHERE id = (SELECT max(id) FROM event)
