@@ -126,6 +126,20 @@ def test_a_resumed_job_and_what_it_waits_for(
     assert state_of(store, "down") is left
 
 
+@pytest.mark.parametrize("upstream_first", [True, False])
+def test_a_job_and_what_it_waits_for_are_resumed(
+    store: Store, backend: PostgresBackend, upstream_first: bool
+) -> None:
+    """INV-LOST: it does not fail of an end that is being taken back."""
+    store.submit_many([job("up"), job("down", pipeline="never", after=("up",))])
+    store.request_pause(["down"], by="ann", reason=PAUSED)
+    claim = take_one(store)
+    store.end(claim.lease, ending(State.FAILED, claim))
+    calls = [resume("up"), resume("down")]
+    at_once(backend, *(calls if upstream_first else reversed(calls)))
+    assert (state_of(store, "up"), state_of(store, "down")) == (State.QUEUED, State.WAITING)
+
+
 @pytest.mark.parametrize("submitted_first", [True, False])
 @pytest.mark.parametrize(("ended", "left"), [(State.SUCCEEDED, State.QUEUED), (State.FAILED, State.FAILED)])
 def test_a_new_job_and_what_it_waits_for(
