@@ -355,6 +355,22 @@ def test_the_schema_knows_every_change_of_state(store: Store, backend: PostgresB
                     backend.execute(insert)
 
 
+def test_the_history_of_a_dump_is_read_on_another_server(store: Store, backend: PostgresBackend) -> None:
+    """Its numbers begin with transactions that this server will have in years."""
+    store.submit(job())
+    store.end(take_one(store).lease, ending(State.SUCCEEDED))
+    backend.execute("UPDATE event SET id = id + (1::bigint << 50)")
+    store.submit(job("job-2"))  # a worker that came back sooner than anybody opened the store anew
+    for _ in range(2):
+        opened = backend.open()
+        told = [f"{event.job_id} {event.kind}" for event in opened.events_since(0)]
+        assert told == ["job-1 submitted", "job-1 claimed", "job-1 ended", "job-2 submitted"]
+        opened.close()
+    last = store.last_event_id()
+    store.submit(job("job-3"))
+    assert [event.job_id for event in store.events_since(last)] == ["job-3"]
+
+
 # -- text -------------------------------------------------------------------------------------------------
 def test_odd_text_is_stored_all_the_same(store: Store) -> None:
     """Names come back whole; a sentence about them can be read, and the job can end."""

@@ -62,6 +62,7 @@ class PostgresDatabase:
         self._connection = self._connect(patience=0.0)
         try:
             pg_migrate.upgrade(self._connection, self._place)
+            pg_migrate.adopt_events(self._connection)
         except psycopg.Error as error:
             self._connection.close()
             raise told(error, self._place) from error
