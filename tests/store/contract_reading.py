@@ -1,5 +1,7 @@
 """Looking: lists, counts, history, workers, queues, backup."""
 
+from typing import Any
+
 import pytest
 
 from tests.store.rig import (
@@ -36,6 +38,21 @@ def test_lists_are_newest_first_and_continue_where_they_stopped(store: Store) ->
         cursor = page[-1].seq
         store.submit(job(f"new-{cursor}"))
     assert seen == [f"job-{i:02}" for i in reversed(range(25))]
+
+
+def test_a_job_that_is_claimed_in_the_middle_of_a_look_is_listed_once(store: Any, backend: Backend) -> None:
+    store.submit_many([job("a"), job("b")])
+    other, look = backend.open(), store._db.all
+
+    def late(name: str, *asked: Any, **tail: str) -> Any:
+        found = look(name, *asked, **tail)
+        if name == "list_jobs" and asked[0]["state"] is State.QUEUED:
+            take_one(other)
+        return found
+
+    store._db.all = late
+    assert ids(store, JobFilter(states=frozenset({State.QUEUED, State.RUNNING}))) == ["b", "a"]
+    other.close()
 
 
 @pytest.fixture

@@ -62,7 +62,8 @@ class Reading(Base):
                 "list_jobs", {**params, "state": state}, tail=f"{tail} ORDER BY j.seq DESC LIMIT :limit"
             )
             seqs += [row["seq"] for row in rows]
-        return self._load(sorted(seqs, reverse=True)[:limit])
+        # Once each: one that was claimed between two looks is in both.
+        return self._load(sorted(set(seqs), reverse=True)[:limit])
 
     def count_by_state(self, where: JobFilter) -> dict[State, int]:
         clause, params = _clause(where)
