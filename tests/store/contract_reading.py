@@ -55,6 +55,31 @@ def test_a_job_that_is_claimed_in_the_middle_of_a_look_is_listed_once(store: Any
     other.close()
 
 
+@pytest.mark.parametrize("asked", ["job", "batch"])
+def test_what_is_removed_in_the_middle_of_a_look_is_taken_for_no_other(
+    store: Any, backend: Backend, asked: str
+) -> None:
+    """A number that became free is given again."""
+    other, look = backend.open(), store._db.all
+    store.submit_many([job("a")], batch=NewBatch("first", "a"))
+    store.request_cancel(["a"], by="ann")
+
+    def late(*asked: Any, **tail: str) -> Any:
+        store._db.all = look
+        found = look(*asked, **tail)
+        other.remove(["a"])
+        other.submit_many([job("b")], batch=NewBatch("second", "b"))
+        return found
+
+    store._db.all = late
+    if asked == "job":
+        assert store.get("a") is None
+    else:
+        assert store.batch_jobs("first") == ["a"]
+    assert (ids(store), store.batch_jobs("second"), store.batch_jobs("first")) == (["b"], ["b"], None)
+    other.close()
+
+
 @pytest.fixture
 def zoo(store: Store) -> Store:
     store.submit(job("plain"))

@@ -30,10 +30,8 @@ class Reading(Base):
         return None if row is None else row["id"]
 
     def batch_jobs(self, batch_id: str) -> list[str] | None:
-        batch = self._db.one("get_batch", {"id": batch_id})
-        if batch is None:
-            return None
-        return [row["id"] for row in self._db.all("list_batch", {"batch_seq": batch["seq"]})]
+        rows = self._db.all("list_batch", {"id": batch_id})
+        return [row["id"] for row in rows if row["id"] is not None] if rows else None
 
     def get(self, job_id: str) -> Job | None:
         found = self.get_many([job_id])
@@ -42,7 +40,9 @@ class Reading(Base):
     def get_many(self, job_ids: Sequence[str]) -> list[Job]:
         rows = self._db.all("find_seqs", {"ids": json.dumps(list(job_ids))})
         by_id = {row["id"]: row["seq"] for row in rows}
-        return self._load([by_id[job_id] for job_id in job_ids if job_id in by_id])
+        found = self._load([by_id[job_id] for job_id in job_ids if job_id in by_id])
+        # Between the two looks one may have been removed, and its number given to another (SQLite).
+        return [job for job in found if job.id in by_id]
 
     def find_dedupe(self, dedupe_key: str) -> Job | None:
         row = self._db.one("find_dedupe", {"key": dedupe_key})
