@@ -44,8 +44,10 @@ def run_stream(arguments: list[str]) -> int:
 def in_streams(count: int) -> list[str]:
     """Arguments that make pytest run so many tests at once."""
     python = shlex.join([sys.executable, "-m", "tests.reaper", "--stream"])
-    # No new stream for one that a test killed: with whole files it would run that test for ever.
-    return ["--dist=loadfile", "--max-worker-restart=0", f"--tx={count}*popen//python={python}"]
+    # In their usual order: else files with few tests come last, which are the longest here. And no new stream
+    # for one that a test killed: it would run that test again, for ever.
+    how = ["--dist=loadfile", "--no-loadscope-reorder", "--max-worker-restart=0"]
+    return [*how, f"--tx={count}*popen//python={python}"]
 
 
 def reap_until(child: int) -> int:

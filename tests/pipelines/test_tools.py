@@ -4,13 +4,12 @@ import os
 import resource
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import process_alive
+from tests.processes import Process, children_of
 from unjam.errors import ToolMissing, UsageError
 from unjam.pipelines.tools import ToolFailed, run_tool
 
@@ -99,19 +98,17 @@ def test_a_stop_terminates_the_tool_once_then_kills(tmp_path: Path, stubborn: bo
         "signal.signal(15, term); print('ready', flush=True)\n"
         "while True: time.sleep(1)"
     )
-    pids: list[int] = []
+    others, seen = children_of({os.getpid()}), set[Process]()
 
     def ready(_: bytes) -> None:
-        pids.extend(
-            int(p) for p in Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
-        )
+        seen.update(children_of({os.getpid()}) - others)
         raise Stop
 
     with pytest.raises(Stop):
         run_tool(python(code), log_path=str(tmp_path / "log"), on_output=ready, patience=0.5)
     assert note.read_text() == "T", "a second TERM would make ffmpeg drop its trailer"
-    assert pids
-    assert not any(process_alive(pid) for pid in pids)
+    assert seen
+    assert not seen & children_of({os.getpid()})
 
 
 def test_a_tool_that_says_nothing_wakes_nobody(tmp_path: Path) -> None:
