@@ -1,7 +1,9 @@
 """A store that cannot be written for longer than a lease: trees end, units stay, the worker goes on."""
 
+import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -75,6 +77,19 @@ def outlives(c: Crew, trouble: AbstractContextManager[None]) -> None:
 def test_a_store_that_is_locked_for_longer_than_a_lease(tmp_path: Path) -> None:
     with crew(tmp_path, lease_ttl=3.0, renew_every=0.5) as c:
         outlives(c, locked(tmp_path / "unjam.db"))
+
+
+def test_a_job_that_is_claimed_after_a_long_wait_runs_under_its_whole_lease(tmp_path: Path) -> None:
+    """Counted from before the wait it would be over when it begins."""
+    with crew(tmp_path, lease_ttl=2.0, renew_every=1.0) as c:
+        c.start()
+        c.kill_worker(signal.SIGSTOP)
+        job_id = c.submit("test-note")
+        with locked(tmp_path / "unjam.db"):
+            c.kill_worker(signal.SIGCONT)
+            time.sleep(2.5)
+        assert c.wait(job_id).state is State.SUCCEEDED
+        assert len(c.store.attempts(job_id)) == 1, c.log()
 
 
 @pytest.mark.root

@@ -71,7 +71,7 @@ class Claims:
         state, settings = self._state, self._state.settings
         capacity = state.capacity(free)
         # The lease is counted from before it was asked for: the store's answer may come late (INV-ONCE).
-        lease_until = boottime() + settings.lease_ttl
+        asked_at = boottime()
         try:
             claims = await state.line.do(
                 lambda s: s.claim(
@@ -83,12 +83,25 @@ class Claims:
                     limit=free,
                 )
             )
+            if claims and boottime() - asked_at > settings.renew_every / 2:
+                # So late that an attempt could end with its lease before the next renewal, or at once.
+                asked_at = boottime()
+                claims = await self._still_held(claims)
         except AWAY as error:
             state.say(f"the store does not answer: {error}")
             return False
         for claim in claims:
-            self._start(claim, lease_until)
+            self._start(claim, asked_at + settings.lease_ttl)
         return bool(claims)
+
+    async def _still_held(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Those whose leases can be renewed: the others ran out, and come round again."""
+        state, leases = self._state, [claim.lease for claim in claims]
+        held = await state.line.do(
+            lambda s: s.renew(state.id, leases, ttl=state.settings.lease_ttl), urgent=True
+        )
+        kept = {one.lease for one in held}
+        return [claim for claim in claims if claim.lease in kept]
 
     def _start(self, claim: Claim, lease_until: float) -> None:
         state = self._state
