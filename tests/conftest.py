@@ -13,7 +13,7 @@ from tests.helpers import DEMO
 from tests.postgres import Server
 from unjam.supervise import nsprobe
 
-pytest_plugins = ["tests.plugins.orphans", "tests.plugins.skips"]
+pytest_plugins = ["tests.plugins.fault_cells", "tests.plugins.orphans", "tests.plugins.skips"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
