@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,18 @@ def test_a_killed_zygote_harms_no_attempt_and_the_next_launch_works(tmp_path: Pa
     run(scenario)
 
 
+def kill_all(name: str) -> None:
+    """SIGKILL to those of this name, and to nobody who had it a moment ago: guardians begin as zygotes."""
+    for pid in named(name):
+        try:
+            os.kill(pid, signal.SIGSTOP)
+            while state_of(pid) not in ("T", "Z", ""):
+                time.sleep(0.001)
+            os.kill(pid, signal.SIGKILL if pid in named(name) else signal.SIGCONT)
+        except ProcessLookupError:
+            pass  # it was the short-lived one between zygote and guardian
+
+
 def test_launches_survive_zygotes_that_die_all_the_time(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with launcher() as one:
@@ -58,11 +71,7 @@ def test_launches_survive_zygotes_that_die_all_the_time(tmp_path: Path) -> None:
             async def murder() -> None:
                 for _ in range(LAUNCH_TRIES - 1):
                     await asyncio.sleep(0.08)
-                    for pid in named("uj-zygote"):
-                        try:
-                            os.kill(pid, signal.SIGKILL)
-                        except ProcessLookupError:
-                            pass  # it was the short-lived one between zygote and guardian
+                    kill_all("uj-zygote")
 
             killer = asyncio.create_task(murder())
             assert await asyncio.gather(*map(attempt, range(20))) == list(range(20))
