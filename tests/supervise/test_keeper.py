@@ -116,6 +116,18 @@ def test_without_restart_a_crash_is_the_end(kept: Kept) -> None:
     assert kept.lines("lives") == ["x"]
 
 
+def test_a_hangup_that_nohup_ignores_stays_ignored(kept: Kept) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = kept.shell("trap 'exit 6' HUP; trap 'exit 5' TERM; echo > up; while :; do sleep 0.02; done")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_until((kept.folder / "up").exists)
+    process.send_signal(signal.SIGHUP)
+    process.terminate()
+    assert process.wait(10) == 5, "the child was told of the TERM only"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_handed_on_once_and_ends_without_restart(kept: Kept, number: signal.Signals) -> None:
     script = (

@@ -42,7 +42,9 @@ class Keeper:
         # Every signal becomes one byte in this pipe, in order: none is merged, none is handled twice.
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (*_FORWARDED, signal.SIGCHLD):
-            signal.signal(number, _noted)
+            # nohup's SIGHUP stays ignored: whoever closes the terminal asked for a worker that outlives it.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _noted)
 
     def run(self) -> int:
         """The exit code for the shell: the child's own, 128 + number when a signal ended it."""
