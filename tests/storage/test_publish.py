@@ -1,5 +1,6 @@
 """Publishing takes a name once, whole, and never over somebody else's file."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -121,3 +122,33 @@ def test_without_renameat2_a_link_keeps_the_promise(tmp_path: Path, monkeypatch:
     publish([staged(tmp_path, number=2)], replace=False)
     assert (tmp_path / "taken.mp4").read_bytes() == b"precious"
     assert (tmp_path / "film.mp4").read_bytes() == b"film"
+
+
+def test_without_hard_links_too_a_job_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_names: str) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(publishing, "RENAME_NOREPLACE", 1 << 30)
+    monkeypatch.setattr(os, "link", refused)
+    (tmp_path / "taken.mp4").write_bytes(b"precious")
+    with pytest.raises(OutputExists):
+        publish([staged(tmp_path, "taken.mp4")], replace=False)
+    publish([staged(tmp_path, number=2)], replace=False)
+    assert (tmp_path / "taken.mp4").read_bytes() == b"precious"
+    assert (tmp_path / "film.mp4").read_bytes() == b"film"
+
+
+@pytest.mark.parametrize(("call", "number"), [("open", errno.EACCES), ("fsync", errno.EINVAL)])
+def test_a_folder_that_cannot_be_synced_fails_no_published_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    """INV-LOST: one that may be written to and not read, and shared folders of virtual machines."""
+
+    def refused(*_arguments: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    output = staged(tmp_path)
+    with monkeypatch.context() as folder:
+        folder.setattr(os, call, refused)
+        publish([output], replace=False)
+    assert names(tmp_path) == ["film.mp4"]

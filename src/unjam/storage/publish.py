@@ -16,6 +16,8 @@ from unjam.jobs.records import StagedOutput
 RENAME_NOREPLACE = 1
 AT_FDCWD = -100
 F_SETLEASE = 1024
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What file systems without hard links say to one (many over FUSE: they know no RENAME_NOREPLACE either)."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -71,11 +73,23 @@ def publish(
         folders.add(Path(output.final_path).parent)
     passed("renamed")
     for folder in folders:
+        _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    """So that the names survive a power loss. They are given already: a folder that may be written to but not
+    read, or a file system that syncs none (EINVAL), must not end a published job as failed (INV-LOST)."""
+    try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    except PermissionError:
+        return
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(fd)
 
 
 def already_published(output: StagedOutput) -> bool:
@@ -128,8 +142,14 @@ def _link_then_unlink(output: StagedOutput) -> None:
     """RENAME_NOREPLACE for file systems without it: a hard link is refused when the name exists."""
     try:
         os.link(output.staged_path, output.final_path)
-    except FileExistsError as error:
-        raise OutputExists(
-            f"{output.final_path}: somebody made a file of this name while the job ran"
-        ) from error
+    except OSError as error:
+        if os.path.lexists(output.final_path):
+            raise OutputExists(
+                f"{output.final_path}: somebody made a file of this name while the job ran"
+            ) from error
+        if error.errno not in _NO_LINKS:
+            raise
+        # No job could be published there. The look above is all that such a file system offers.
+        os.rename(output.staged_path, output.final_path)
+        return
     os.unlink(output.staged_path)
