@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,17 @@ def test_a_file_made_elsewhere_is_moved_in(tmp_path: Path) -> None:
     ctx.publish(elsewhere)
     assert not elsewhere.exists()
     assert Path(str(finished(ctx, channel)[0]["staged_path"])).read_text() == "x"
+
+
+def test_of_a_link_what_it_leads_to_is_published(tmp_path: Path) -> None:
+    """INV-TORN: the work folder goes with the end of the job."""
+    ctx = local_context(tmp_path, None, tmp_path / "out" / "main.bin")
+    (ctx.work / "model-2").write_bytes(b"whole")
+    (ctx.work / "latest").symlink_to(ctx.work / "model-2")
+    ctx.publish(ctx.work / "latest")
+    shutil.rmtree(ctx.work)
+    (part,) = (tmp_path / "out").iterdir()
+    assert part.read_bytes() == b"whole"
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "/etc/passwd", ".", ""])

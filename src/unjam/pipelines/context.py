@@ -228,7 +228,11 @@ class Context:
             part = self.staging_path()
             import shutil
 
-            shutil.move(what, part)
+            if what.is_symlink():
+                # Moved, the link itself would be published, and what it leads to is removed with the work.
+                shutil.copyfile(what, part)
+            else:
+                shutil.move(what, part)
             return part
         part = self.staging_path()
         if isinstance(what, bytes):
