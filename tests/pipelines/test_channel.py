@@ -21,6 +21,7 @@ from unjam.jobs.messages import (
 )
 from unjam.jobs.reasons import ReasonCode
 from unjam.pipelines.channel import SocketChannel, stop_asked
+from unjam.pipelines.stage import Stopped
 
 UNIT = UnitCommitted("encode", "v00000", None, None, None)
 
@@ -106,3 +107,26 @@ def test_progress_awaits_no_answer(pair: Pair) -> None:
         pair.channel.send(Progress("encode", number / 20, str(number)))
     assert [pair.hear() for _ in range(20)][-1] == Progress("encode", 19 / 20, "19")
     assert os.get_blocking(pair.worker.fileno())
+
+
+def test_a_term_between_two_packets_of_an_answer_is_no_broken_message(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its handler looks for the reason while the frame below has the first packet in its hands."""
+    found: list[Stop | None] = []
+
+    class Interrupted(socket.socket):
+        def recv(self, size: int, flags: int = 0) -> bytes:
+            packet = super().recv(size, flags)
+            if not found:
+                found.append(None)
+                found[0] = pair.channel.why_stopped()
+                raise Stopped("pause")
+            return packet
+
+    pair.say(Refused("internal_error", "x" * 100_000), Stop("pause", "asked"))
+    with Interrupted(fileno=os.dup(pair.channel._sock.fileno())) as interrupted:
+        monkeypatch.setattr(pair.channel, "_sock", interrupted)
+        with pytest.raises(Stopped):
+            pair.channel.ask(UNIT)
+    assert found == [Stop("pause", "asked")]

@@ -9,6 +9,7 @@ from typing import Protocol
 from unjam.errors import LeaseLost, UnjamError
 from unjam.jobs.messages import (
     Ack,
+    BadMessage,
     Decoder,
     Finished,
     Message,
@@ -88,15 +89,21 @@ class SocketChannel:
         if self._stop is None and self._lock.acquire(blocking=False):
             try:
                 self._sock.setblocking(False)
-                while not isinstance(message := self._receive(), Stop):
-                    pass
-                self._stop = message
+                while self._stop is None:
+                    self._stop = self._stop_said()
             except (LeaseLost, BlockingIOError):
                 return None
             finally:
                 self._sock.setblocking(True)
                 self._lock.release()
         return self._stop
+
+    def _stop_said(self) -> Stop | None:
+        try:
+            message = self._receive()
+        except BadMessage:
+            return None  # the end of an answer whose beginning is in the hands of whom the signal interrupted
+        return message if isinstance(message, Stop) else None
 
     def _receive(self) -> Message:
         while True:
