@@ -229,3 +229,19 @@ def test_thousands_of_files_in_a_second(tmp_path: Path) -> None:
     assert len(found("in", cwd=tmp_path).items) == 4_000
     # Measured 0.1 s; a walk that grows with the square of the files would take minutes.
     assert time.process_time() - begin < 2
+
+
+def test_a_link_that_is_removed_during_the_look_is_a_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "b.mp4").symlink_to("nowhere")
+    look = os.readlink
+
+    def readlink(path: str) -> str:
+        os.unlink(path)
+        return look(path)
+
+    monkeypatch.setattr(os, "readlink", readlink)
+    problem = inspect(str(tmp_path / "b.mp4")).problem
+    assert problem is not None
+    assert problem.message.endswith("no such file")

@@ -87,10 +87,8 @@ def refuse(found: Found) -> None:
 
 
 def _cannot_stat(path: str, error: OSError) -> Reason:
-    if error.errno == errno.ENOENT and os.path.islink(path):
-        return Reason(
-            ReasonCode.INPUT_MISSING, f"{path}: a link to {os.readlink(path)!r}, which is not there"
-        )
+    if error.errno == errno.ENOENT and (target := _leads_to(path)) is not None:
+        return Reason(ReasonCode.INPUT_MISSING, f"{path}: a link to {target!r}, which is not there")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return Reason(ReasonCode.INPUT_MISSING, f"{path}: no such file")
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -98,6 +96,13 @@ def _cannot_stat(path: str, error: OSError) -> Reason:
     if error.errno == errno.ELOOP:
         return Reason(ReasonCode.INPUT_BAD, f"{path}: a link that leads back to itself")
     return Reason(ReasonCode.INPUT_BAD, f"{path}: {error.strerror or error}")
+
+
+def _leads_to(path: str) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None  # no link, or removed since: of a whole folder only this one is missing
 
 
 _KINDS = (
