@@ -72,6 +72,14 @@ def test_output_equal_to_another_input_of_the_batch_is_refused() -> None:
         names(found("/in/a.mov", "/in/a.mp4"), output_dir="/in", template="{stem}{ext}")
 
 
+def test_output_equal_to_input_by_another_path_is_refused(tmp_path: Path) -> None:
+    """INV-TORN: A.MP4 and A.mp4 on a memory card. Here a second name stands for the second spelling."""
+    (tmp_path / "A.MP4").write_text("x")
+    (tmp_path / "A.mp4").hardlink_to(tmp_path / "A.MP4")
+    with pytest.raises(UsageError, match="output and input at once"):
+        names(found(str(tmp_path / "A.MP4")), output_dir=None)
+
+
 def test_output_equal_to_input_by_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.mp4").write_text("x")

@@ -12,7 +12,7 @@ from typing import Any
 from unjam.errors import UsageError
 from unjam.jobs.model import InputFile
 from unjam.settings import near_match
-from unjam.storage.inputs import Found
+from unjam.storage.inputs import Found, id_of
 
 DEFAULT_TEMPLATE = "{stem}{ext}"
 APART_TEMPLATE = "{stem}.{source_ext}{ext}"
@@ -139,9 +139,11 @@ def _numbered(paths: Sequence[str | None]) -> list[str | None]:
 def _refuse(items: Sequence[Found], paths: Sequence[str | None]) -> None:
     """INV-TORN: no job may replace what it, or another job, reads."""
     sources = {os.path.realpath(item.file.uri) for item in items}
+    # One file may have two paths: on a memory card, where A.MP4 and A.mp4 are the same name, or by a mount.
+    known = {id_of(item.file.uri) for item in items} - {None}
     for path in paths:
         if path is not None and as_text(path) != path:
             # The store compares the names of outputs as text (INV-DUP).
             raise UsageError(f"{as_text(path)}: the folder's name is not UTF-8; choose another with -o")
-        if path is not None and os.path.realpath(path) in sources:
+        if path is not None and (os.path.realpath(path) in sources or id_of(path) in known):
             raise UsageError(f"{path}: would be output and input at once; choose another folder with -o")

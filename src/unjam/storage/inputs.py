@@ -142,7 +142,7 @@ class _Walk:
         self._suffixes = suffixes
         self._output_dir = output_dir
         self._walked: set[tuple[int, int]] = set()
-        self._output_id = _folder_id(output_dir) if output_dir else None
+        self._output_id = id_of(output_dir) if output_dir else None
 
     def named(self, name: str, cwd: str) -> None:
         refuse_address(name, "inputs from")
@@ -184,7 +184,7 @@ class _Walk:
                 self._add(path, os.path.relpath(os.path.dirname(path), root))
 
     def _folder(self, root: str, path: str) -> None:
-        here = _folder_id(path)
+        here = id_of(path)
         # Links may lead back up: without this a folder that is its own ancestor would be walked for ever.
         if here is None or here in self._walked or (here == self._output_id and path != root):
             return
@@ -230,7 +230,8 @@ def _fixed_part(pattern: str) -> str:
     return head
 
 
-def _folder_id(path: str) -> tuple[int, int] | None:
+def id_of(path: str) -> tuple[int, int] | None:
+    """Which file or folder that is, by whatever path; None where there is none."""
     try:
         seen = os.stat(path)
     except OSError:
